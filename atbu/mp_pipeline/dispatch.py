@@ -1,0 +1,206 @@
+"""Puts a run to work: pickles the item once, makes the pipes, hands each member to its worker or thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from . import channel as wire
+from .descriptors import ItemPickler, Pickled
+from .exception import PipelinePicklingError
+from .fork_guard import OwnedDescriptor
+from .runs import Entry, Member, Run, describe_item
+from .stage import stage_label
+from .stage_connection import StageConnection
+from .stage_run import close_stage_end, failure_to_record, open_stage_end, pickling_error
+from .thread_runner import run_on_thread
+from .workers import Worker
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+class Dispatcher:
+    """Starts runs for the engine; engine's thread only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pickler = ItemPickler()
+        self._senders: dict[Worker, None] = {}
+        self._interrupts: dict[Run, OwnedDescriptor] = {}
+
+    def take_senders(self) -> list[Worker]:
+        """The workers that have something in their outbox."""
+        senders = list(self._senders)
+        self._senders.clear()
+        return senders
+
+    def start(self, entry: Entry, workers: Sequence[Worker], is_queued: bool) -> None:
+        """Start the entry's run on these workers, which the scheduler has set aside for it."""
+        run = entry.run
+        assert run is not None
+        if run.is_chain and self._engine.give_back_if_one_died(entry, workers):
+            return
+        members = run.members
+        if run.num_pending != len(members):
+            _reset(run)
+        free = iter(workers)
+        for member in members:
+            member.worker = next(free) if member.is_process else None
+            if member.worker is not None:
+                member.is_started_late = is_queued
+                member.worker.queue.append(member)
+        try:
+            entry.item.before_attempt(entry.attempt)
+            if run.is_chain:
+                self._start_chain(entry, run)
+            elif members[0].worker is not None:
+                self._send_alone(members[0])
+            else:
+                self._start_thread(members[0], None, None)
+        except BaseException as ex:  # noqa: BLE001 - pickling runs user code; descriptors may run out
+            self._fail_to_start(run, ex)
+            return
+        self._engine.track(run, members)
+
+    def _send_alone(self, member: Member) -> None:
+        """The hot path: one item to one worker, no pipes."""
+        pickled = self._pickle_item(member)
+        self._send(member, pickled, self._pickle_stages(member))
+
+    def _pickle_item(self, member: Member) -> Pickled:
+        try:
+            return self._pickler.dumps_passing(member.entry.item)
+        except BaseException as ex:
+            raise self._pickling_error("the item", member, ex) from ex
+
+    def _pickle_stages(self, member: Member) -> bytes:
+        """The pickle of the member's stages, or nothing where its worker has the very same already."""
+        first = member.first
+        stages = self._engine.stages
+        try:
+            data = self._pickler.dumps(tuple(stages[first : first + member.count]))
+        except BaseException as ex:
+            raise self._pickling_error("the stage", member, ex) from ex
+        assert member.worker is not None
+        key = (first, member.count)
+        known = member.worker.known_stages
+        if known.get(key) == data:
+            return b""
+        known[key] = data
+        return data
+
+    def _pickling_error(self, what: str, member: Member, ex: BaseException) -> PipelinePicklingError:
+        stage = stage_label(self._engine.stages[member.first], member.first)
+        return pickling_error(what, stage, describe_item(member.entry.item), ex)
+
+    def _send(
+        self, member: Member, pickled: Pickled, stages: bytes, flags: int = 0, ends: Sequence[int] = ()
+    ) -> None:
+        worker = member.worker
+        item = pickled.data
+        assert worker is not None
+        worker.last_seq += 1
+        seq = member.seq = worker.last_seq
+        member.originals = pickled.originals
+        num_fds = 0
+        if ends or pickled.fds:
+            fds = [*ends, *pickled.fds]
+            num_fds = len(fds)
+            worker.channel.send_descriptors(seq, fds)
+            pickled.close()
+        if member.is_started_late:
+            flags |= wire.NEEDS_TICKET
+            worker.give_tickets(1)
+        elif len(worker.queue) == 1:
+            worker.head_since = self._engine.now()
+        head = wire.HEADER.pack(
+            wire.RUN, flags, member.first, member.count, num_fds, len(stages), seq, len(stages) + len(item)
+        )
+        outbox = worker.outbox
+        outbox.append(head)
+        if stages:
+            outbox.append(stages)
+        outbox.append(item)
+        member.is_started = True
+        self._senders[worker] = None
+
+    def _start_chain(self, entry: Entry, run: Run) -> None:
+        """All members at once, joined by pipes. Nothing is sent before all that can fail here has been done."""
+        members = run.members
+        pickles: list[tuple[Pickled, bytes]] = []
+        fds: list[int] = []
+        try:
+            for member in members:
+                if member.worker is not None:
+                    pickles.append((self._pickle_item(member), self._pickle_stages(member)))
+            for _ in members[1:]:
+                fds.extend(os.pipe())
+            interrupt = self._make_interrupt(run)
+            prepared = iter(pickles)
+            for number, member in enumerate(members):
+                fd_in = fds[2 * number - 2] if number else None
+                fd_out = fds[2 * number + 1] if number + 1 < len(members) else None
+                if member.worker is not None:
+                    pickled, stages = next(prepared)
+                    flags = (wire.HAS_PIPE_IN if number else 0) | (wire.HAS_PIPE_OUT if fd_out is not None else 0)
+                    ends = [fd for fd in (fd_in, fd_out) if fd is not None]
+                    self._send(member, pickled, stages, flags, ends)
+                else:
+                    # Duplicates, so that all of fds is ours to close in the end, whatever fails between.
+                    own_in = None if fd_in is None else open_stage_end(os.dup(fd_in), False, interrupt)
+                    own_out = None if fd_out is None else open_stage_end(os.dup(fd_out), True, interrupt)
+                    self._start_thread(member, own_in, own_out)
+        finally:
+            for pickled, _ in pickles:
+                pickled.close()
+            for fd in fds:
+                os.close(fd)
+
+    def _make_interrupt(self, run: Run) -> int | None:
+        if run.num_workers == len(run.members):
+            return None
+        interrupt = OwnedDescriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self._interrupts[run] = interrupt
+        return interrupt.fileno()
+
+    def interrupt(self, run: Run) -> None:
+        """End the waiting of a failed chain's thread stages on their pipes."""
+        if run in self._interrupts:
+            os.eventfd_write(self._interrupts[run].fileno(), 1)
+
+    def release_interrupt(self, run: Run) -> None:
+        interrupt = self._interrupts.pop(run, None)
+        if interrupt is not None:
+            interrupt.close()
+
+    def _start_thread(
+        self, member: Member, pipe_in: StageConnection | None, pipe_out: StageConnection | None
+    ) -> None:
+        stage = self._engine.stages[member.first]
+        item = member.entry.item
+        is_isolated = self._engine.is_serial
+        try:
+            self._engine.start_on_thread(member, lambda: run_on_thread(stage, item, pipe_in, pipe_out, is_isolated))
+            member.is_started = True
+        except BaseException:
+            for conn in (pipe_in, pipe_out):
+                if conn is not None:
+                    close_stage_end(conn, False, "the stage before could not be started")
+            raise
+
+    def _fail_to_start(self, run: Run, ex: BaseException) -> None:
+        """None of the run's members that were not started will be; the others see their pipes end."""
+        self._engine.not_started([member for member in run.members if not member.is_started], failure_to_record(ex))
+
+
+def _reset(run: Run) -> None:
+    """Make a run as it was before it was tried."""
+    run.first_failure = None
+    run.trigger = None
+    run.num_pending = len(run.members)
+    for member in run.members:
+        member.answer = member.failure = member.killed_for = member.deadline = None
+        member.is_done = member.is_started = False
+        member.stage_num = member.first + member.count - 1

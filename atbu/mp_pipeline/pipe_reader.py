@@ -1,0 +1,278 @@
+"""The consuming half of PipeConnectionIO: takes frames from the descriptor, straight into the caller's buffers."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from .exception import InvalidPipeConnectionMessage, PipeConnectionAborted, PipelineError
+from .frames import ABORT, DATA, DATA_FINAL, END, HEADER_BYTES, MESSAGE, FrameCursor, decode_reason
+from .pipe_descriptor import read_into, read_some
+from .pipe_message import PIPE_CONN_MSG_CMD_DATA, PIPE_CONN_MSG_CMD_DATA_FINAL, PipeConnectionMessage
+
+# Up to here copying the bytes once more costs less than a system call of its own for the next header.
+_SMALL_BYTES: Final = 4096
+# A message up to this size is read in place, which needs its whole memory before it has arrived; a longer one is
+# joined from pieces, so that no header makes a reader ask for more than this ahead of the data.
+_MAX_PIECE_BYTES: Final = 4 << 20
+
+
+class PipeReader:
+    """Reads the stream of frames of one connection.
+
+    An error in the stream is raised again by every later call, what was not handed out before is dropped. An exception from outside (a signal handler's)
+    loses nothing that had been taken from the pipe: the next call goes on from there.
+
+    Args:
+        connection: Not owned. Its descriptor is asked for anew by each call, for anybody may close it.
+        cursor: Where the stream stands.
+        taken: Data that were taken from the pipe and not yet handed out.
+    """
+
+    def __init__(self, connection: Connection, cursor: FrameCursor, taken: list[bytes]) -> None:
+        self._connection: Any = connection
+        self._interrupt_fd: int | None = getattr(connection, "interrupt_fd", None)
+        self._cursor = cursor
+        self._taken = taken
+        self._message_body: list[bytes] = []
+        self._failure: Callable[[], PipelineError] | None = None
+        self.num_bytes = 0
+
+    @property
+    def eof(self) -> bool:
+        """True when the last byte of the last message has been handed out."""
+        return self._cursor.is_ended and not self._taken
+
+    @property
+    def position(self) -> tuple[FrameCursor, list[bytes]]:
+        """What another reader needs to go on from here."""
+        return self._cursor, self._taken
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill ``view`` with what is there of the current message, one byte at least; 0 means the end."""
+        if self._taken:
+            return self._hand_out_into(view)
+        fd = self._descriptor()
+        cursor = self._cursor
+        if cursor.kind != DATA and not self._enter_data(fd):
+            return 0
+        return self._fill(fd, view)
+
+    def read_some(self, limit: int) -> bytes:
+        """Up to ``limit`` bytes of the current message, one at least; empty means the end."""
+        if self._taken:
+            return self._hand_out(limit)
+        fd = self._descriptor()
+        return self._take(fd, limit) if self._enter_data(fd) else b""
+
+    def read_message(self) -> bytes:
+        """The rest of the current message, or the next; empty means the end. Messages without data are left out."""
+        if self._cursor.kind is None and self._taken:
+            return self._hand_out_all()
+        return self._take_rest() if self._enter_data(self._descriptor()) else self._hand_out_all()
+
+    def read_all(self) -> bytes:
+        """All data to the end."""
+        while self._enter_data(fd := self._descriptor()):
+            self._taken.append(self._take(fd, self._cursor.left))
+        return self._hand_out_all()
+
+    def receive(self) -> PipeConnectionMessage:
+        """The next message, or what is left of the current one; EOFError after the end."""
+        fd = self._descriptor()
+        cursor = self._cursor
+        if self._taken and (cursor.kind is None or cursor.kind == MESSAGE):
+            return PipeConnectionMessage(PIPE_CONN_MSG_CMD_DATA, self._hand_out_all())
+        if cursor.kind is None and not self._open_frame(fd):
+            raise EOFError("the writer has ended its data")
+        if cursor.kind == MESSAGE:
+            return self._receive_custom(fd)
+        cmd = PIPE_CONN_MSG_CMD_DATA_FINAL if cursor.kind == DATA_FINAL else PIPE_CONN_MSG_CMD_DATA
+        return PipeConnectionMessage(cmd, self._take_rest())
+
+    def _receive_custom(self, fd: int) -> PipeConnectionMessage:
+        cursor, body = self._cursor, self._message_body
+        command_bytes = cursor.command_bytes
+        while cursor.left:
+            body.append(self._take_raw(fd, cursor.left))
+        if cursor.kind is not None:
+            cursor.body_taken(0)
+        whole = b"".join(body)
+        body.clear()
+        self.num_bytes += len(whole) - command_bytes
+        try:
+            cmd = whole[:command_bytes].decode()
+        except UnicodeDecodeError as ex:
+            raise InvalidPipeConnectionMessage(f"a message's command is not UTF-8: {ex}") from ex
+        return PipeConnectionMessage(cmd, whole[command_bytes:])
+
+    # Frames
+
+    def _open_frame(self, fd: int) -> bool:
+        """Enter the next frame that a caller can be given; False at the end of data."""
+        cursor = self._cursor
+        if cursor.is_ended:
+            return False
+        if self._failure is not None:
+            raise self._failure()
+        try:
+            while not cursor.open_frame():
+                header = memoryview(cursor.header)[cursor.header_have :]
+                got = read_into(fd, (header,), self._interrupt_fd)
+                if not got:
+                    self._fail_vanished()
+                cursor.header_arrived(got)
+        except InvalidPipeConnectionMessage as ex:
+            self._failure = functools.partial(InvalidPipeConnectionMessage, ex.message)
+            raise
+        if cursor.kind == ABORT:
+            self._fail_aborted(fd)
+        if cursor.kind == END:
+            cursor.body_taken(0)
+            return False
+        return True
+
+    def _enter_data(self, fd: int) -> bool:
+        """Make sure there are data left to take in the current frame; False at the end of data."""
+        cursor = self._cursor
+        while not cursor.left or cursor.kind == MESSAGE:
+            if cursor.kind is None and not self._open_frame(fd):
+                return False
+            if cursor.kind == MESSAGE:
+                raise InvalidPipeConnectionMessage(
+                    "a custom command stands where data were to be read; take it with recv_message()"
+                )
+            if not cursor.left:
+                cursor.body_taken(0)
+        return True
+
+    def _fail_vanished(self) -> None:
+        self._failure = PipeConnectionAborted
+        self._taken.clear()
+        raise PipeConnectionAborted
+
+    def _fail_aborted(self, fd: int) -> None:
+        body = self._message_body
+        while self._cursor.left:
+            body.append(self._take_raw(fd, self._cursor.left))
+        if self._cursor.kind is not None:
+            self._cursor.body_taken(0)
+        self._failure = functools.partial(PipeConnectionAborted, decode_reason(b"".join(body)))
+        self._taken.clear()
+        raise self._failure()
+
+    # Bytes
+
+    def _descriptor(self) -> int:
+        fd: int | None = self._connection._handle
+        if fd is None:
+            raise ValueError("I/O operation on closed file.")
+        return fd
+
+    def _take_raw(self, fd: int, limit: int) -> bytes:
+        chunk = read_some(fd, limit, self._interrupt_fd)
+        if not chunk:
+            self._fail_vanished()
+        self._cursor.body_taken(len(chunk))
+        return chunk
+
+    def _take(self, fd: int, limit: int) -> bytes:
+        cursor = self._cursor
+        left = cursor.left
+        if left > _SMALL_BYTES or limit < left or cursor.kind != DATA:
+            chunk = self._take_raw(fd, min(limit, left))
+        else:
+            chunk = read_some(fd, left + HEADER_BYTES, self._interrupt_fd)
+            if not chunk:
+                self._fail_vanished()
+            if len(chunk) > left:
+                ahead = chunk[left:]
+                cursor.header[: len(ahead)] = ahead
+                cursor.header_arrived(len(ahead))
+                chunk = chunk[:left]
+            cursor.body_taken(len(chunk))
+        self.num_bytes += len(chunk)
+        return chunk
+
+    def _fill(self, fd: int, view: memoryview) -> int:
+        """Take what is there of the current frame straight into ``view``, one byte at least."""
+        cursor = self._cursor
+        left, size = cursor.left, len(view)
+        if size < left or cursor.kind != DATA:
+            got = read_into(fd, (view if size <= left else view[:left],), self._interrupt_fd)
+        else:
+            # The next header comes along in the same system call.
+            got = read_into(fd, (view if size == left else view[:left], cursor.header), self._interrupt_fd)
+            if got > left:
+                cursor.header_arrived(got - left)
+                got = left
+        if not got:
+            self._fail_vanished()
+        cursor.body_taken(got)
+        self.num_bytes += got
+        return got
+
+    def _take_piece(self, fd: int) -> bytes:
+        """Take all of the current frame, or as much of it as we hold ready before it has arrived."""
+        left = self._cursor.left
+        if left <= _SMALL_BYTES:
+            return self._take(fd, left)
+        body = _FrameBody(functools.partial(self._fill, fd))
+        # It makes the bytes object and has it filled in place; with a buffer of one byte all goes past the buffer.
+        piece = io.BufferedReader(body, 1).read(min(left, _MAX_PIECE_BYTES))
+        if body.error is not None:
+            if self._failure is None:
+                self._taken.append(piece)
+            raise body.error
+        return piece
+
+    def _take_rest(self) -> bytes:
+        """Take the rest of the current data frame; it may have none."""
+        cursor = self._cursor
+        if cursor.kind is not None and not cursor.left:
+            cursor.body_taken(0)
+        while cursor.kind is not None:
+            chunk = self._take_piece(self._descriptor())
+            if cursor.kind is None and not self._taken:
+                return chunk
+            self._taken.append(chunk)
+        return self._hand_out_all()
+
+    def _hand_out_all(self) -> bytes:
+        data = b"".join(self._taken)
+        self._taken.clear()
+        return data
+
+    def _hand_out(self, limit: int) -> bytes:
+        first = self._taken[0]
+        if len(first) <= limit:
+            return self._taken.pop(0)
+        self._taken[0] = first[limit:]
+        return first[:limit]
+
+    def _hand_out_into(self, view: memoryview) -> int:
+        data = self._hand_out(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+class _FrameBody(io.RawIOBase):
+    """What BufferedReader.read takes from: an exception looks like the end, so that what was read is not lost."""
+
+    def __init__(self, fill: Callable[[memoryview], int]) -> None:
+        super().__init__()
+        self._fill = fill
+        self.error: BaseException | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._fill(buffer)
+        except BaseException as ex:  # noqa: BLE001 — it is raised again by whoever reads
+            self.error = ex
+            return 0

@@ -1,0 +1,340 @@
+"""MultiprocessingPipeline: submit, map, shutdown.
+
+    caller ── submit(item) ──▶ Engine (one thread a pipeline)
+                                 │  asks is_for_stage, plans a run, decides when it starts
+                 ┌───────────────┼────────────────┐
+                 ▼               ▼                ▼
+              worker          worker           thread         one run: a stage, or a chain joined by pipes
+              stage k ══pipe══ stage k+1        stage j
+                 │               │                │
+                 └───── answers ─┴────────────────┘
+                                 │  stage_complete on the submitted item, then the next run …
+    caller ◀── Future(item) ─────┘
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+from .cpus import usable_cpus
+from .engine import Engine
+from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
+from .runs import Entry
+from .scheduler import Scheduler
+from .shared_slots import MAX_COUNTERS, SharedSlots
+from .stage import PipelineStage
+from .thread_runner import ThreadRunner
+from .work_item import PipelineWorkItem
+from .workers import WorkerPool
+
+DEFAULT_GRACE_S = 5.0
+_submissions = itertools.count(1)
+# Pipelines whose threads run; ended at interpreter exit if the program has not.
+_live: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class MultiprocessingPipeline:
+    """Items travel through stages; a stage runs in a worker process or in a thread.
+
+    Args:
+        stages: The stages, in order; :meth:`add_stage` adds more.
+        max_simultaneous_work_items: How many items may be worked on at once; None or 0 is the number of usable
+            CPUs.
+        name: For the names of threads and processes, and for messages.
+        process_initfunc: Called in each worker process before its first item.
+        process_initargs: Its arguments.
+        serial: Run everything in this process, one item at a time, with the same semantics; for debugging and
+            for tiny runs.
+        max_pending: How many submitted items may be unfinished before :meth:`submit` blocks; None is no bound.
+        grace_s: Seconds that a worker gets to end by itself before it is ended.
+        counters: Names of counters that stages add to (:func:`atbu.mp_pipeline.counters.counter`).
+
+    Raises:
+        InvalidFunctionArgument: an argument is not allowed, or the initialiser cannot reach a worker.
+    """
+
+    def __init__(
+        self,
+        stages: list[PipelineStage] | None = None,
+        max_simultaneous_work_items: int | None = None,
+        name: str = "unnamed",
+        process_initfunc: Callable[..., object] | None = None,
+        process_initargs: tuple[Any, ...] = (),
+        *,
+        serial: bool = False,
+        max_pending: int | None = None,
+        grace_s: float = DEFAULT_GRACE_S,
+        counters: Sequence[str] = (),
+    ) -> None:
+        _check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
+        self.name = name
+        self._stages: list[PipelineStage] = [] if stages is None else stages
+        self._counter_names = tuple(counters)
+        self._max_pending = max_pending
+        self._num_pending = 0
+        self._lock = threading.Lock()
+        self._has_room = threading.Condition(self._lock)
+        self._is_started = False
+        self._is_closed = False
+        self.was_graceful_shutdown = False
+        max_running = 1 if serial else max_simultaneous_work_items or usable_cpus()
+        pool = None if serial else WorkerPool(process_initfunc, process_initargs, name, self._counter_names)
+        self._slots = SharedSlots() if pool is None else pool.slots
+        if pool is None:
+            self._slots.close_descriptor()
+        self._threads = ThreadRunner(name, self._slots, self._counter_names)
+        self._engine = Engine(name, self._stages, Scheduler(max_running), pool, self._threads, grace_s)
+        reference = weakref.ref(self)
+
+        def on_ended(entry: Entry) -> None:
+            pipeline = reference()
+            if pipeline is not None:
+                pipeline._note_ended()
+
+        self._engine.on_ended = on_ended
+        # Dropped without a shutdown: the items in it are finished, then its thread and workers end.
+        self._finalizer = weakref.finalize(self, _abandon, self._engine, self._threads)
+        self._finalizer.atexit = False
+
+    @property
+    def anomalies(self) -> list[Anomaly]:
+        """What went wrong beside the items: callbacks that raised, workers that would not end."""
+        return self._engine.anomalies
+
+    @property
+    def num_stages(self) -> int:
+        return len(self._stages)
+
+    def add_stage(self, stage: PipelineStage) -> None:
+        """Add a stage behind the others."""
+        self._stages.append(stage)
+
+    def counters(self) -> dict[str, int]:
+        """The pipeline's counters, summed over all workers and threads there ever were."""
+        return dict(zip(self._counter_names, self._slots.sum_counters(len(self._counter_names)), strict=True))
+
+    def submit(self, work_item: PipelineWorkItem) -> Future[Any]:
+        """Put an item into the pipeline.
+
+        Blocks while ``max_pending`` items are unfinished.
+
+        Returns:
+            A future whose result is ``work_item`` itself, updated, whether it failed or not. ``cancel()`` works
+            until its first stage was asked.
+
+        Raises:
+            InvalidFunctionArgument: it is no work item, or is in a pipeline already.
+            PipelineClosed: the pipeline was shut down.
+            PipelineBroken: no worker can be started.
+            InvalidStateError: it would block, and the caller is one of the pipeline's own threads.
+        """
+        if not isinstance(work_item, PipelineWorkItem):
+            raise InvalidFunctionArgument(f"work_item must be a PipelineWorkItem, not {type(work_item).__name__!r}")
+        future: Future[Any] = Future()
+        with self._lock:
+            self._check_open()
+            if work_item._submission is not None:
+                raise InvalidFunctionArgument("work_item is in a pipeline already")
+            if self._max_pending is not None and self._num_pending >= self._max_pending:
+                self._wait_for_room()
+            entry = Entry(work_item, future, next(_submissions))
+            work_item._submission = entry.submission
+            work_item._cur_stage = 0
+            self._num_pending += 1
+            if not self._is_started:
+                self._start()
+            self._engine.submit(entry)
+        return future
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise PipelineClosed(f"pipeline {self.name!r} was shut down; make a new one")
+        if self._engine.broken is not None:
+            raise self._engine.broken
+
+    def _wait_for_room(self) -> None:
+        assert self._max_pending is not None
+        if self._is_own_thread():
+            raise InvalidStateError(
+                f"submit would wait for one of {self._max_pending} pending items from a thread that they need"
+            )
+        while self._num_pending >= self._max_pending:
+            self._has_room.wait()
+            self._check_open()
+
+    def _is_own_thread(self) -> bool:
+        me = threading.current_thread()
+        return me is self._engine.thread or self._threads.owns(me)
+
+    def _start(self) -> None:
+        self._is_started = True
+        if not _live:
+            # Behind multiprocessing's own exit handler, which would join our workers: last registered, first run.
+            atexit.unregister(_end_all_at_exit)
+            atexit.register(_end_all_at_exit)
+        _live.add(self._engine)
+        self._engine.start()
+
+    def _note_ended(self) -> None:
+        with self._lock:
+            self._num_pending -= 1
+            if self._max_pending is not None:
+                self._has_room.notify()
+
+    def map(
+        self, work_items: Iterable[PipelineWorkItem], *, ordered: bool = True, window: int | None = None
+    ) -> Iterator[PipelineWorkItem]:
+        """Send items through the pipeline and yield each when it has ended.
+
+        The iterable is read only as fast as results are taken: at most ``window`` items are in the pipeline or
+        wait to be yielded.
+
+        Args:
+            work_items: Any iterable; it may be endless.
+            ordered: Yield in the order of the input; else as they are completed.
+            window: The bound; a few for each item at once where None.
+        """
+        bound = window if window is not None else max(64, 512 * self._engine.scheduler.max_running)
+        if bound < 1:
+            raise InvalidFunctionArgument(f"window must be at least 1, not {bound}")
+        if self._max_pending is not None:
+            bound = min(bound, self._max_pending)
+        return self._map_ordered(iter(work_items), bound) if ordered else self._map_completed(iter(work_items), bound)
+
+    def _map_ordered(self, work_items: Iterator[PipelineWorkItem], bound: int) -> Iterator[PipelineWorkItem]:
+        pending: deque[Future[Any]] = deque()
+        try:
+            for item in work_items:
+                if len(pending) >= bound:
+                    yield pending.popleft().result()
+                pending.append(self.submit(item))
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _map_completed(self, work_items: Iterator[PipelineWorkItem], bound: int) -> Iterator[PipelineWorkItem]:
+        pending: set[Future[Any]] = set()
+        try:
+            for item in work_items:
+                while len(pending) >= bound:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+                pending.add(self.submit(item))
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def shutdown(self, wait: bool = True, cancel_pending: bool = False) -> None:
+        """Refuse new items, finish those that are in the pipeline, end the workers. Any number of times.
+
+        Args:
+            wait: Return when all of that is done.
+            cancel_pending: Cancel the items that no stage has been asked for yet.
+        """
+        with self._lock:
+            is_first = not self._is_closed
+            self._is_closed = True
+            self._has_room.notify_all()
+        if is_first or cancel_pending:
+            self._engine.stop(cancel_pending)
+        if not self._is_started:
+            self._end_unstarted()
+        elif wait and not self._is_own_thread():
+            self._join()
+
+    def _end_unstarted(self) -> None:
+        if self._engine.close_unstarted():
+            self.was_graceful_shutdown = True
+
+    def _join(self) -> None:
+        assert self._engine.thread is not None
+        self._engine.thread.join()
+        for thread in self._threads.close(self._engine.grace_s):
+            self._engine.note_anomaly(
+                TimeoutError(f"thread {thread.name!r} still runs a stage"), "a thread stage did not end"
+            )
+        self.was_graceful_shutdown = (
+            self._engine.broken is None and not self._engine.was_terminated and not self._engine.anomalies
+        )
+
+    def terminate(self) -> None:
+        """End everything now: pending items are cancelled, running ones fail with PipelineTerminated.
+
+        Returns when all workers are gone. A thread stage cannot be ended; its item is failed all the same.
+        """
+        with self._lock:
+            self._is_closed = True
+            self._has_room.notify_all()
+        self._engine.terminate()
+        if not self._is_started:
+            self._end_unstarted()
+        elif not self._is_own_thread():
+            self._join()
+
+    def __enter__(self) -> MultiprocessingPipeline:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        """Finish all items; when an exception is under way, cancel those that have not been started."""
+        self.shutdown(cancel_pending=exc_type is not None)
+
+
+def _check_arguments(
+    stages: object,
+    max_simultaneous_work_items: int | None,
+    max_pending: int | None,
+    grace_s: float,
+    counters: Sequence[str],
+) -> None:
+    if stages is not None and not isinstance(stages, list):
+        raise InvalidFunctionArgument(f"stages must be a list, not {type(stages).__name__!r}")
+    if max_simultaneous_work_items is not None and max_simultaneous_work_items < 0:
+        raise InvalidFunctionArgument(f"max_simultaneous_work_items must be >= 0, not {max_simultaneous_work_items}")
+    if max_pending is not None and max_pending < 1:
+        raise InvalidFunctionArgument(f"max_pending must be >= 1 or None, not {max_pending}")
+    if not grace_s >= 0:
+        raise InvalidFunctionArgument(f"grace_s must be >= 0, not {grace_s}")
+    if len(counters) > MAX_COUNTERS or isinstance(counters, str):
+        raise InvalidFunctionArgument(f"counters must be a list of at most {MAX_COUNTERS} names")
+
+
+def _abandon(engine: Engine, threads: ThreadRunner) -> None:
+    """The pipeline object is gone. Its items are finished; nobody waits for that."""
+    engine.stop(cancel_pending=False)
+    if engine.thread is None:
+        engine.close_unstarted()
+    else:
+        engine.post_mortem = lambda: threads.close(0.0)
+
+
+def _end_all_at_exit() -> None:
+    """The program ends and has not shut its pipelines down."""
+    left = [engine for engine in _live if engine.thread is not None and engine.thread.is_alive()]
+    if not left:
+        return
+    names = ", ".join(sorted(repr(engine.name) for engine in left))
+    warnings.warn(
+        f"the program ends without shutdown() of pipeline {names}: items that have not started are cancelled",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    for engine in left:
+        engine.end_at_exit()
+    for engine in left:
+        if engine.thread is not None:
+            engine.thread.join(2 * engine.grace_s + 1.0)

@@ -1,0 +1,191 @@
+"""What the engine keeps of an item on its way: the entry, its present run, and the run's members.
+
+A *run* is what an item does next, all at once. A *member* is one stage of it (or several neighbouring ones that
+run back to back) in one worker or thread.
+
+    Entry ── run ──▶ Run ── members ──▶ Member 0 ═ pipe ═▶ Member 1 ═ pipe ═▶ …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from .exception import PipelineLastStageError
+from .stage import PipelineStage, stage_label
+from .work_item import PipelineWorkItem
+
+if TYPE_CHECKING:
+    from .descriptors import PassedDescriptor
+    from .stage_connection import StageConnection
+    from .workers import Worker
+
+
+class Member:
+    """One part of a run: ``count`` stages from ``first`` on, in one worker or thread."""
+
+    __slots__ = (
+        "answer",
+        "count",
+        "deadline",
+        "ends",
+        "entry",
+        "failure",
+        "first",
+        "is_done",
+        "is_process",
+        "is_started",
+        "is_started_late",
+        "killed_for",
+        "originals",
+        "run",
+        "seq",
+        "stage_num",
+        "worker",
+    )
+
+    def __init__(self, entry: Entry, run: Run, first: int, count: int, is_process: bool) -> None:
+        self.entry = entry
+        self.run = run
+        self.first = first
+        self.count = count
+        self.is_process = is_process
+        self.worker: Worker | None = None
+        self.seq = 0
+        #: The stage the answer is of: the last, or the one that failed.
+        self.stage_num = first + count - 1
+        self.originals: Sequence[PassedDescriptor] = ()
+        self.ends: list[StageConnection] = []
+        self.answer: PipelineWorkItem | None = None
+        self.failure: BaseException | None = None
+        self.is_done = False
+        #: It has been handed to its worker or thread.
+        self.is_started = False
+        #: It was queued behind another run: it needs a ticket to start.
+        self.is_started_late = False
+        #: Why we ended its worker, where we did: its failure then.
+        self.killed_for: BaseException | None = None
+        self.deadline: float | None = None
+
+
+class Run:
+    """What an item does next, all of it at once."""
+
+    __slots__ = ("first_failure", "is_chain", "members", "num_pending", "num_workers", "trigger")
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+        self.is_chain = False
+        self.num_workers = 0
+        self.num_pending = 0
+        #: The member that failed first: the cause of the others' failures.
+        self.first_failure: Member | None = None
+        #: When the survivors of a failed chain are ended (monotonic seconds), if it has failed.
+        self.trigger: float | None = None
+
+
+class Entry:
+    """One submitted item in the pipeline; hashed by identity."""
+
+    __slots__ = ("attempt", "future", "is_admitted", "is_ended", "item", "num_free_restarts", "run", "submission")
+
+    def __init__(self, item: PipelineWorkItem, future: Future[Any], submission: int) -> None:
+        self.item = item
+        self.future = future
+        self.submission = submission
+        self.run: Run | None = None
+        self.attempt = 0
+        self.is_admitted = False
+        #: Its future has its result; what still comes from workers or threads is dropped.
+        self.is_ended = False
+        #: How often it was handed out again because a worker died before it had started it.
+        self.num_free_restarts = 0
+
+
+def plan_run(entry: Entry, stages: Sequence[PipelineStage], is_serial: bool) -> Run | None:
+    """Ask the stages, from the item's position on, what it does next; None when it is through.
+
+    Moves the item's position behind the run. Calls user code: whatever that raises comes out, the item's
+    position being at the stage that raised.
+
+    Raises:
+        PipelineLastStageError: the last stage wants the item and asks for a pipe.
+    """
+    item = entry.item
+    num_stages = len(stages)
+    while (first := item._cur_stage) < num_stages:
+        stage = stages[first]
+        if not (stage.wants_all or stage.is_for_stage(item)):
+            item._cur_stage = first + 1
+            continue
+        if not stage.is_pipe_with_next_stage:
+            run = Run()
+            is_process = stage.is_subprocess
+            count = 1
+            if is_process and stage.wants_all and not is_serial:
+                count = _back_to_back(item, stages, first)
+            _add_member(run, entry, first, count, is_process and not is_serial)
+            item._cur_stage = first + count
+            return run
+        last = _chain_end(item, stages, first)
+        if last is None:
+            continue
+        run = Run()
+        run.is_chain = True
+        for number in range(first, last + 1):
+            _add_member(run, entry, number, 1, stages[number].is_subprocess and not is_serial)
+        item._cur_stage = last + 1
+        return run
+    return None
+
+
+def _add_member(run: Run, entry: Entry, first: int, count: int, is_process: bool) -> None:
+    run.members.append(Member(entry, run, first, count, is_process))
+    run.num_pending += 1
+    if is_process:
+        run.num_workers += 1
+
+
+def _chain_end(item: PipelineWorkItem, stages: Sequence[PipelineStage], first: int) -> int | None:
+    """The last stage of the chain that starts at ``first``, whose stage wants the item and a pipe.
+
+    All of a chain must want the item; when one declines, none of it runs: None, the item standing behind that one.
+    """
+    last = first
+    while stages[last].is_pipe_with_next_stage:
+        if last + 1 == len(stages):
+            item._cur_stage = last
+            raise PipelineLastStageError(
+                f"stage {stage_label(stages[last], last)!r} is the last of the pipeline and asks for a pipe with the "
+                "next stage; add the stage that reads from it, or let is_pipe_with_next_stage be False"
+            )
+        last += 1
+        item._cur_stage = last
+        if not (stages[last].wants_all or stages[last].is_for_stage(item)):
+            item._cur_stage = last + 1
+            return None
+    return last
+
+
+def _back_to_back(item: PipelineWorkItem, stages: Sequence[PipelineStage], first: int) -> int:
+    """How many stages from ``first`` on may run in one trip to a worker without anybody seeing a difference."""
+    cls = type(item)
+    if cls.stage_complete is not PipelineWorkItem.stage_complete or not item._auto_copy_attr:
+        return 1
+    if stages[first].timeout is not None or stages[first].retries:
+        return 1
+    count = 1
+    for stage in stages[first + 1 :]:
+        if not (stage.wants_all and stage.is_subprocess) or stage.is_pipe_with_next_stage:
+            break
+        if stage.timeout is not None or stage.retries:
+            break
+        count += 1
+    return count
+
+
+def describe_item(item: PipelineWorkItem) -> str:
+    """How messages call an item: its ``name`` where it has one, else its class."""
+    name = getattr(item, "name", None)
+    return name if isinstance(name, str) and name else type(item).__name__

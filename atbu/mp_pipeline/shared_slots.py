@@ -1,0 +1,81 @@
+"""One page of memory a worker or thread: where it is in its work, and what it counts.
+
+The memory is shared by the parent and its workers; each slot has one writer, so no lock is needed. A value is
+an aligned 64-bit word, stored whole.
+
+    word 0  sequence number of the run that was started last
+    word 1  its stage
+    word 2  when it was started, CLOCK_MONOTONIC ns
+    word 8… the counters, in the pipeline's order; they only ever grow
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from .fork_guard import OwnedDescriptor
+
+SLOT_WORDS = 64
+POSITION_SEQ = 0
+POSITION_STAGE = 1
+POSITION_START_NS = 2
+FIRST_COUNTER = 8
+MAX_COUNTERS = SLOT_WORDS - FIRST_COUNTER
+_SLOT_BYTES = SLOT_WORDS * 8
+# Slots are cheap (untouched pages take no memory); this many workers and threads at once is far beyond any use.
+NUM_SLOTS = 4096
+
+
+class SharedSlots:
+    """All slots of a pipeline, as seen by the parent."""
+
+    def __init__(self) -> None:
+        self._memfd = OwnedDescriptor(os.memfd_create("mp_pipeline-slots", os.MFD_CLOEXEC))
+        os.ftruncate(self._memfd.fileno(), NUM_SLOTS * _SLOT_BYTES)
+        self._words = _map(self._memfd.fileno())
+        self._free: list[int] = []
+        self._used = 0
+
+    def fileno(self) -> int:
+        """The descriptor a worker maps."""
+        return self._memfd.fileno()
+
+    def take(self) -> int:
+        """A slot for one writer. Raises RuntimeError when thousands are in use."""
+        if self._free:
+            return self._free.pop()
+        if self._used == NUM_SLOTS:
+            raise RuntimeError(f"more than {NUM_SLOTS} workers and threads at once")
+        self._used += 1
+        return self._used - 1
+
+    def give_back(self, slot: int) -> None:
+        """The writer is gone. Its counters stay in the sums."""
+        self._free.append(slot)
+
+    def slot(self, number: int) -> memoryview:
+        """One slot's words."""
+        return self._words[number * SLOT_WORDS : (number + 1) * SLOT_WORDS]
+
+    def sum_counters(self, count: int) -> list[int]:
+        """The first ``count`` counters, each summed over all slots."""
+        sums = [0] * count
+        for number in range(self._used):
+            base = number * SLOT_WORDS + FIRST_COUNTER
+            for i in range(count):
+                sums[i] += self._words[base + i]
+        return sums
+
+    def close_descriptor(self) -> None:
+        """No worker will be started any more. The memory stays readable until this object is gone."""
+        self._memfd.close()
+
+
+def open_slot(memfd: int, number: int) -> memoryview:
+    """One slot's words, in a worker."""
+    return _map(memfd)[number * SLOT_WORDS : (number + 1) * SLOT_WORDS]
+
+
+def _map(memfd: int) -> memoryview:
+    return memoryview(mmap.mmap(memfd, NUM_SLOTS * _SLOT_BYTES)).cast("Q")

@@ -1,0 +1,166 @@
+"""Runs one stage on one item: the same steps in a worker process, in a thread and in the serial runner.
+
+    set the pipe ends ─▶ perform_stage_work ─▶ check the answer ─▶ encode it ─▶ verdict to the pipes ─▶ Outcome
+
+The verdict is spoken last: the clean end goes down the pipe only when the answer is good and could be encoded,
+so a consumer never takes half of a failed producer's data for the whole.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .exception import (
+    PipelinePicklingError,
+    PipelineResultIsNotPipelineWorkItem,
+    PipelineStageError,
+    WorkerTraceback,
+)
+from .fork_guard import disown, own
+from .pipe_io import StageConnection, finish_stage_connection
+from .stage import PipelineStage
+from .work_item import PipelineWorkItem
+
+
+class Outcome(NamedTuple):
+    """How one stage ended: ``answer`` is what ``encode`` made of the returned item, or ``failure`` says why not."""
+
+    answer: Any
+    failure: BaseException | None
+
+
+def run_stage(
+    stage: PipelineStage,
+    item: PipelineWorkItem,
+    pipe_in: StageConnection | None = None,
+    pipe_out: StageConnection | None = None,
+    encode: Callable[[PipelineWorkItem], Any] | None = None,
+) -> Outcome:
+    """Run ``stage`` on ``item``, the stage's own copy, and give both pipe ends their verdict. Never raises."""
+    failure: BaseException | None = None
+    answer: Any = None
+    submission = item._submission
+    try:
+        if pipe_in is not None or pipe_out is not None:
+            item.pipe_in, item.pipe_out = pipe_in, pipe_out
+            item.pipe_conn = pipe_in if pipe_in is not None else pipe_out
+        kwargs = getattr(stage, "stage_kwargs", None) or {}
+        if item.user_kwargs:
+            kwargs = kwargs | item.user_kwargs
+        returned = stage.perform_stage_work(item, **kwargs)
+        check_answer(returned, submission)
+        returned.pipe_conn = returned.pipe_in = returned.pipe_out = None
+        answer = returned if encode is None else encode(returned)
+        is_ok = not returned.is_failed
+        reason = None if is_ok else f"the stage before failed: {first_line(returned.exceptions[0])}"
+    except BaseException as ex:  # noqa: BLE001 - whatever user code raises fails this item alone
+        failure = ex
+        is_ok, reason = False, f"the stage before failed: {first_line(ex)}"
+    for conn in (pipe_out, pipe_in):
+        if conn is not None:
+            close_stage_end(conn, is_ok, reason)
+    return Outcome(answer, failure)
+
+
+class _ForkCopy:
+    """Closes a stage's pipe end in a process forked from this one, where an end only closes."""
+
+    def __init__(self, conn: StageConnection) -> None:
+        self._conn = conn
+
+    def close(self) -> None:
+        finish_stage_connection(self._conn, False)
+
+
+def open_stage_end(fd: int, is_write: bool, interrupt_fd: int | None = None) -> StageConnection:
+    """A stage's end of a pipe, which no process forked from this one keeps."""
+    conn = StageConnection(fd, readable=not is_write, writable=is_write)
+    conn.interrupt_fd = interrupt_fd
+    conn.fork_copy = own(_ForkCopy(conn))
+    return conn
+
+
+def close_stage_end(conn: StageConnection, is_ok: bool, reason: str | None) -> None:
+    """Give the end its verdict and close it; doing it twice is fine."""
+    finish_stage_connection(conn, is_ok, reason)
+    if conn.fork_copy is not None:
+        disown(conn.fork_copy)
+        conn.fork_copy = None
+
+
+def check_answer(returned: Any, submission: int | None) -> None:
+    """Refuse what is no work item, or is another submitted item's object."""
+    if not isinstance(returned, PipelineWorkItem):
+        raise PipelineResultIsNotPipelineWorkItem(
+            f"the stage returned {type(returned).__name__!r} instead of the PipelineWorkItem it was given"
+        )
+    if returned._submission is not None and returned._submission != submission:
+        raise PipelineResultIsNotPipelineWorkItem("the stage returned another work item than the one it was given")
+
+
+def first_line(ex: BaseException) -> str:
+    """The class and the first line of an exception's text; for a reason that crosses a pipe."""
+    try:
+        text = str(ex).partition("\n")[0]
+    except Exception:  # noqa: BLE001 - a broken __str__ is the user's, the failure must still be told
+        text = "(its text cannot be had)"
+    return f"{type(ex).__name__}: {text}" if text else type(ex).__name__
+
+
+def describe_failure(ex: BaseException) -> str:
+    """The traceback of ``ex`` as text."""
+    try:
+        return "".join(traceback.format_exception(ex))
+    except Exception:  # noqa: BLE001 - see first_line
+        return "".join(traceback.format_tb(ex.__traceback__)) + first_line(ex) + "\n"
+
+
+def portable_failure(ex: BaseException, text: str | None = None) -> BaseException:
+    """``ex`` if it is an Exception that survives pickling, else a PipelineStageError in its place."""
+    text = describe_failure(ex) if text is None else text
+    if isinstance(ex, Exception):
+        try:
+            copy = pickle.loads(pickle.dumps(ex))
+            if type(copy) is type(ex):
+                return ex
+        except BaseException:  # noqa: BLE001 - whatever its pickling raises, it cannot travel
+            pass
+    try:
+        own_text = str(ex)
+    except Exception:  # noqa: BLE001 - see first_line
+        own_text = ""
+    return PipelineStageError(_qualified_name(type(ex)), own_text, text)
+
+
+def failure_to_record(ex: BaseException) -> BaseException:
+    """What is recorded of a failure in this process: an Exception as it is, anything else wrapped."""
+    if isinstance(ex, Exception):
+        return ex
+    wrapped = PipelineStageError(_qualified_name(type(ex)), str(ex), describe_failure(ex))
+    wrapped.__cause__ = ex
+    return wrapped
+
+
+def with_worker_traceback(ex: BaseException, text: str) -> BaseException:
+    """``ex``, which came from a worker, with the worker's traceback as its cause."""
+    if text and ex.__cause__ is None:
+        ex.__cause__ = WorkerTraceback(text)
+    return ex
+
+
+def portable_item_failures(item: PipelineWorkItem) -> None:
+    """Make the failures that a stage recorded on its own copy fit to travel."""
+    if item.exceptions:
+        item.exceptions = [portable_failure(ex) for ex in item.exceptions]
+
+
+def pickling_error(what: str, stage: str, item: str, ex: BaseException) -> PipelinePicklingError:
+    """The error for something that could not be pickled or unpickled."""
+    return PipelinePicklingError(what, stage, item, first_line(ex))
+
+
+def _qualified_name(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,122 @@
+"""The work item: the payload, its position in the pipeline, and its failures."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+
+class PipelineWorkItem:
+    """One piece of work that travels through the stages of a pipeline.
+
+    The submitted object stays in the parent. Each stage that wants it works on a copy: pickled for a worker
+    process, ``copy.copy`` for a thread. What comes back is taken over by :meth:`stage_complete`.
+
+    Args:
+        user_obj: The caller's payload; always carried back from a stage. It may be the item itself.
+        auto_copy_attr: Whether the attributes that a stage set on its copy are carried back too.
+        kwargs: Keyword arguments for every stage's work; they override the stage's own.
+    """
+
+    # Set by the pipeline at submit on the object itself; it travels in the copies, so that a stage that
+    # answers with another item's object is found out.
+    _submission: int | None = None
+    # What is never carried back by auto_copy_attr.
+    _OUR_ATTRIBUTES: Final = frozenset(
+        (
+            "_cur_stage",
+            "user_obj",
+            "user_kwargs",
+            "exceptions",
+            "attempts",
+            "pipe_conn",
+            "pipe_in",
+            "pipe_out",
+            "_auto_copy_attr",
+            "_submission",
+        )
+    )
+
+    attempts: list[BaseException] | None = None
+    pipe_conn: Connection | None = None
+    pipe_in: Connection | None = None
+    pipe_out: Connection | None = None
+
+    def __init__(self, user_obj: Any = None, auto_copy_attr: bool = True, **kwargs: Any) -> None:
+        self._cur_stage = 0
+        self.user_obj = user_obj
+        self.user_kwargs = kwargs
+        self.exceptions: list[BaseException] | None = None
+        self.pipe_conn = None
+        self._auto_copy_attr = auto_copy_attr
+
+    def __str__(self) -> str:
+        own = " (the item itself)" if self.user_obj is self else f"{self.user_obj}"
+        return f"{type(self).__name__}: next_stage={self._cur_stage} user_obj={own} exceps={self.exceptions}"
+
+    @property
+    def auto_copy_attr(self) -> bool:
+        """Whether :meth:`stage_complete` takes over the attributes a stage set on its copy."""
+        return self._auto_copy_attr
+
+    @auto_copy_attr.setter
+    def auto_copy_attr(self, value: bool) -> None:
+        self._auto_copy_attr = value
+
+    @property
+    def is_failed(self) -> bool:
+        """True once a failure has been recorded by :meth:`append_exception`."""
+        return bool(self.exceptions)
+
+    @property
+    def cur_stage(self) -> int:
+        """The number of the stage that is asked or run next; the number of stages once the item has ended."""
+        return self._cur_stage
+
+    @cur_stage.setter
+    def cur_stage(self, value: int) -> None:
+        self._cur_stage = value
+
+    def increment_stage(self) -> None:
+        """Move on to the next stage."""
+        self._cur_stage += 1
+
+    def append_exception(self, ex: BaseException) -> None:
+        """Record a failure; from now on :attr:`is_failed` is true. Each exception object is kept once."""
+        if self.exceptions is None:
+            self.exceptions = []
+        if not any(known is ex for known in self.exceptions):
+            self.exceptions.append(ex)
+
+    def before_attempt(self, attempt: int) -> None:
+        """Prepare the submitted object for an attempt at what it does next; runs in the parent.
+
+        Args:
+            attempt: 0 for the first, then one more after each attempt that is repeated.
+        """
+
+    def may_retry(self) -> bool:
+        """Whether what just failed can be done again: the source can be read again, nothing was published."""
+        return True
+
+    def stage_complete(self, stage_num: int, wi: PipelineWorkItem, ex: BaseException | None) -> None:
+        """Take over what a stage did; runs in the parent on the submitted object, in ascending stage order.
+
+        Args:
+            stage_num: The stage that has ended; 0 is the first.
+            wi: The copy the stage returned, or this very object where the stage failed.
+            ex: Why the stage failed, or None.
+        """
+        if ex is not None:
+            self.append_exception(ex)
+        if wi is self:
+            return
+        for failure in wi.exceptions or ():
+            self.append_exception(failure)
+        self.user_obj = self if wi.user_obj is wi else wi.user_obj
+        if self._auto_copy_attr:
+            ours = PipelineWorkItem._OUR_ATTRIBUTES
+            mine = self.__dict__
+            for name, value in wi.__dict__.items():
+                if name not in ours:
+                    mine[name] = value

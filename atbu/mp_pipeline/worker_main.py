@@ -1,0 +1,287 @@
+"""The loop inside a worker process: take a run, do it, answer, until told to end or the parent is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import pickle
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import reduction
+from typing import Any
+
+from . import channel as wire
+from .channel import ChannelClosed, WorkerChannel
+from .counters import set_current_slot
+from .descriptors import ItemPickler, loads_received
+from .exception import PipelineError
+from .fork_guard import OwnedDescriptor
+from .log_relay import ChannelLogHandler
+from .pipe_io import StageConnection
+from .shared_slots import POSITION_SEQ, POSITION_STAGE, POSITION_START_NS, open_slot
+from .stage import PipelineStage, stage_label
+from .stage_run import (
+    Outcome,
+    close_stage_end,
+    describe_failure,
+    open_stage_end,
+    pickling_error,
+    portable_failure,
+    portable_item_failures,
+    run_stage,
+)
+from .work_item import PipelineWorkItem
+
+# 128 + SIGIO would be what a shell shows; the parent is gone, nobody reads it.
+_EXIT_PARENT_GONE = 1
+
+
+class InheritedDescriptor:
+    """A descriptor in the arguments of a process that multiprocessing starts."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> Any:
+        return _inherit, (reduction.DupFd(self.fd),)
+
+
+def _inherit(duplicate: Any) -> InheritedDescriptor:
+    return InheritedDescriptor(duplicate.detach())
+
+
+class WorkerSpec:
+    """All a worker is told at its start. The descriptors are the worker's own from then on.
+
+    Args:
+        fds: Stream socket, descriptor socket, read end of the lifeline, ticket eventfd, shared slots.
+        slot: Its number in the shared slots.
+        counter_names: The pipeline's counters.
+        log_level: The level of the parent's root logger.
+        initializer: Called with ``initargs`` before the first item.
+        initargs: Its arguments.
+    """
+
+    def __init__(
+        self,
+        fds: tuple[InheritedDescriptor, ...],
+        slot: int,
+        counter_names: tuple[str, ...],
+        log_level: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+    ) -> None:
+        self.fds = fds
+        self.slot = slot
+        self.counter_names = counter_names
+        self.log_level = log_level
+        self.initializer = initializer
+        self.initargs = initargs
+
+
+def run_worker(spec: WorkerSpec) -> None:
+    """The target of a worker process."""
+    stream, descriptors, lifeline, ticket, slots = (inherited.fd for inherited in spec.fds)
+    end_with_parent(lifeline)
+    leave_signals_to_the_parent()
+    channel = WorkerChannel(socket.socket(fileno=stream), socket.socket(fileno=descriptors))
+    worker = _Worker(channel, OwnedDescriptor(ticket), open_slot(slots, spec.slot))
+    os.close(slots)
+    set_current_slot(worker.words, spec.counter_names)
+    handler = worker.relay_log_records(spec.log_level)
+    if spec.initializer is not None:
+        from . import mp_global  # costs milliseconds, and only an initialiser can ask for it
+
+        mp_global._worker_log_handler = handler
+        try:
+            spec.initializer(*spec.initargs)
+        except BaseException as ex:
+            worker.send(wire.frame(wire.INIT_FAILED, os.getpid(), describe_failure(ex).encode("utf-8", "replace")))
+            raise SystemExit(1) from ex
+    try:
+        worker.send(wire.frame(wire.READY, os.getpid()))
+        worker.serve()
+    except ChannelClosed:
+        return  # the parent has closed our channel: it wants no more of us
+
+
+def end_with_parent(lifeline: int) -> None:
+    """Have the kernel end this process when the parent is gone, whatever this process is doing then.
+
+    The parent holds the only write end of the pipe. When it closes, SIGIO is sent to us, whose default is to
+    terminate; no thread of ours, no lock and no Python code is involved. (prctl's PR_SET_PDEATHSIG fires for the
+    thread that forked us, and not at all under a forkserver.)
+    """
+    OwnedDescriptor(lifeline)
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(lifeline, 0)
+    if poll.poll(0):  # it went before we had asked
+        os._exit(_EXIT_PARENT_GONE)
+
+
+def _no_op(signum: int, frame: Any) -> None:
+    """Only the parent acts on it. A handler, not SIG_IGN, which programs that a stage starts would inherit."""
+
+
+def leave_signals_to_the_parent() -> None:
+    """What the terminal sends to the whole group is the parent's to act on; the rest is at its default."""
+    signal.set_wakeup_fd(-1)
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _no_op)
+    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+class _Worker:
+    """The state of the loop: the channel, what is known of the stages, and where we are."""
+
+    def __init__(self, channel: WorkerChannel, ticket: OwnedDescriptor, words: memoryview) -> None:
+        self._channel = channel
+        self._ticket = ticket
+        self.words = words
+        self._pickler = ItemPickler()
+        # By (first stage, number of stages): the pickle that came last, and the stages kept, if they want to be.
+        self._pickles: dict[tuple[int, int], bytes] = {}
+        self._kept: dict[tuple[int, int], tuple[PipelineStage, ...]] = {}
+        # Threads of a stage may log while the loop answers.
+        self._send_lock = threading.Lock()
+
+    def send(self, *pieces: bytes) -> None:
+        with self._send_lock:
+            self._channel.send(*pieces)
+
+    def relay_log_records(self, level: int) -> logging.Handler:
+        """From now on the root logger's records go to the parent."""
+        handler = ChannelLogHandler(lambda data: self.send(wire.frame(wire.LOG, 0, data)))
+        logging.root.handlers[:] = [handler]
+        logging.root.setLevel(level)
+        return handler
+
+    def serve(self) -> None:
+        """Do runs until EXIT. Raises ChannelClosed when the parent has closed the channel."""
+        receive = self._channel.receive_header
+        while True:
+            fields = receive()
+            if fields[0] == wire.EXIT:
+                return
+            self._serve_run(fields)
+
+    def _serve_run(self, fields: tuple[int, ...]) -> None:
+        _, flags, first, count, num_fds, stages_length, seq, length = fields
+        if flags & wire.NEEDS_TICKET and not self._take_ticket():
+            self._channel.receive_payload(length)
+            self.send(wire.frame(wire.DROPPED, seq))
+            return
+        words = self.words
+        start_ns = time.monotonic_ns()
+        words[POSITION_STAGE] = first
+        words[POSITION_START_NS] = start_ns
+        words[POSITION_SEQ] = seq
+        try:
+            payload = self._channel.receive_payload(length)
+            outcome = self._run(flags, first, count, num_fds, stages_length, seq, payload)
+        except ChannelClosed:
+            raise
+        except BaseException as ex:  # noqa: BLE001 - a MemoryError, say: the item fails, the worker goes on
+            outcome = Outcome(None, ex)
+        spent = wire.duration_us(start_ns, time.monotonic_ns())
+        stage = int(words[POSITION_STAGE])
+        if outcome.failure is None:
+            answer: bytes = outcome.answer
+            head = wire.HEADER.pack(wire.RESULT, 0, stage, 0, 0, spent, seq, len(answer))
+            self.send(head, answer)
+        else:
+            answer = self._encode_failure(outcome.failure)
+            self.send(wire.HEADER.pack(wire.ERROR, 0, stage, 0, 0, spent, seq, len(answer)), answer)
+
+    def _take_ticket(self) -> bool:
+        """The right to start a run that was queued behind another; the parent takes tickets back as it does runs."""
+        try:
+            os.eventfd_read(self._ticket.fileno())
+        except BlockingIOError:
+            return False
+        return True
+
+    def _run(
+        self, flags: int, first: int, count: int, num_fds: int, stages_length: int, seq: int, payload: memoryview
+    ) -> Outcome:
+        """Unpickle what came and run its stages one after the other."""
+        key = (first, count)
+        if stages_length:
+            self._pickles[key] = bytes(payload[:stages_length])
+            self._kept.pop(key, None)
+        fds = self._channel.receive_descriptors(seq, num_fds) if num_fds else []
+        num_ends = bool(flags & wire.HAS_PIPE_IN) + bool(flags & wire.HAS_PIPE_OUT)
+        ends = iter(fds[:num_ends])
+        pipe_in = open_stage_end(next(ends), is_write=False) if flags & wire.HAS_PIPE_IN else None
+        pipe_out = open_stage_end(next(ends), is_write=True) if flags & wire.HAS_PIPE_OUT else None
+        passed: list[Any] = []
+        item: Any = None
+        try:
+            try:
+                stages = self._stages(key)
+            except BaseException as ex:
+                raise pickling_error("the stage", f"number {first}", "", ex) from ex
+            try:
+                item, passed = loads_received(payload[stages_length:], fds[num_ends:])
+            except BaseException as ex:
+                raise pickling_error("the item", stage_label(stages[0], first), "", ex) from ex
+            return self._run_stages(stages, first, item, pipe_in, pipe_out)
+        finally:
+            for conn in (pipe_in, pipe_out):
+                if conn is not None:  # what run_stage() did not come to
+                    close_stage_end(conn, False, "the stage before could not be started")
+            for descriptor in passed:
+                descriptor.close()
+
+    def _stages(self, key: tuple[int, int]) -> tuple[PipelineStage, ...]:
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept
+        stages: tuple[PipelineStage, ...] = pickle.loads(self._pickles[key])
+        if all(type(stage).__dict__.get("keep_in_worker", stage.keep_in_worker) for stage in stages):
+            self._kept[key] = stages
+        return stages
+
+    def _run_stages(
+        self,
+        stages: tuple[PipelineStage, ...],
+        first: int,
+        item: PipelineWorkItem,
+        pipe_in: StageConnection | None,
+        pipe_out: StageConnection | None,
+    ) -> Outcome:
+        last = len(stages) - 1
+        for number, stage in enumerate(stages[:-1]):
+            self.words[POSITION_STAGE] = first + number
+            outcome = run_stage(stage, item)
+            if outcome.failure is not None:
+                return outcome
+            item = outcome.answer
+            if item.is_failed:
+                return Outcome(self._encode(item), None)
+        self.words[POSITION_STAGE] = first + last
+        return run_stage(stages[last], item, pipe_in, pipe_out, self._encode)
+
+    def _encode(self, item: PipelineWorkItem) -> bytes:
+        portable_item_failures(item)
+        try:
+            return self._pickler.dumps(item)
+        except BaseException as ex:
+            raise pickling_error("the result", "", "", ex) from ex
+
+    def _encode_failure(self, failure: BaseException) -> bytes:
+        text = failure.traceback_text if isinstance(failure, PipelineError) and hasattr(failure, "traceback_text") else ""
+        text = text or describe_failure(failure)
+        return pickle.dumps((portable_failure(failure, text), text))
