@@ -107,6 +107,8 @@ class ParentChannel:
         Raises:
             ChannelClosed: the worker's end is gone.
         """
+        if self.is_closed:
+            raise ChannelClosed
         total = sum(map(len, pieces))
         if total <= _JOIN_BYTES:
             data: bytes | memoryview = b"".join(pieces)

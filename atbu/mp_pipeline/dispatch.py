@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from . import channel as wire
+from .channel import ChannelClosed
 from .descriptors import ItemPickler, Pickled
 from .exception import PipelinePicklingError
 from .fork_guard import OwnedDescriptor
@@ -30,11 +32,19 @@ class Dispatcher:
         self._senders: dict[Worker, None] = {}
         self._interrupts: dict[Run, OwnedDescriptor] = {}
 
-    def take_senders(self) -> list[Worker]:
-        """The workers that have something in their outbox."""
-        senders = list(self._senders)
-        self._senders.clear()
-        return senders
+    def send(self) -> list[Worker]:
+        """Send what was started; returns the workers whose sockets did not take all of it."""
+        senders, self._senders = self._senders, {}
+        slow = []
+        for worker in senders:
+            pieces, worker.outbox = worker.outbox, []
+            try:
+                worker.channel.send(pieces)
+            except ChannelClosed:
+                continue  # its end is seen on its pidfd, and what it held is dealt with there
+            if worker.channel.wants_to_send:
+                slow.append(worker)
+        return slow
 
     def start(self, entry: Entry, workers: Sequence[Worker], is_queued: bool) -> None:
         """Start the entry's run on these workers, which the scheduler has set aside for it."""
@@ -62,7 +72,7 @@ class Dispatcher:
         except BaseException as ex:  # noqa: BLE001 - pickling runs user code; descriptors may run out
             self._fail_to_start(run, ex)
             return
-        self._engine.track(run, members)
+        self._engine.deadlines.track(run, members)
 
     def _send_alone(self, member: Member) -> None:
         """The hot path: one item to one worker, no pipes."""
@@ -95,9 +105,7 @@ class Dispatcher:
         stage = stage_label(self._engine.stages[member.first], member.first)
         return pickling_error(what, stage, describe_item(member.entry.item), ex)
 
-    def _send(
-        self, member: Member, pickled: Pickled, stages: bytes, flags: int = 0, ends: Sequence[int] = ()
-    ) -> None:
+    def _send(self, member: Member, pickled: Pickled, stages: bytes, flags: int = 0, ends: Sequence[int] = ()) -> None:
         worker = member.worker
         item = pickled.data
         assert worker is not None
@@ -114,7 +122,7 @@ class Dispatcher:
             flags |= wire.NEEDS_TICKET
             worker.give_tickets(1)
         elif len(worker.queue) == 1:
-            worker.head_since = self._engine.now()
+            worker.head_since = time.monotonic()
         head = wire.HEADER.pack(
             wire.RUN, flags, member.first, member.count, num_fds, len(stages), seq, len(stages) + len(item)
         )
@@ -175,9 +183,7 @@ class Dispatcher:
         if interrupt is not None:
             interrupt.close()
 
-    def _start_thread(
-        self, member: Member, pipe_in: StageConnection | None, pipe_out: StageConnection | None
-    ) -> None:
+    def _start_thread(self, member: Member, pipe_in: StageConnection | None, pipe_out: StageConnection | None) -> None:
         stage = self._engine.stages[member.first]
         item = member.entry.item
         is_isolated = self._engine.is_serial
@@ -198,7 +204,7 @@ class Dispatcher:
 def _reset(run: Run) -> None:
     """Make a run as it was before it was tried."""
     run.first_failure = None
-    run.trigger = None
+    run.end_survivors_at = None
     run.num_pending = len(run.members)
     for member in run.members:
         member.answer = member.failure = member.killed_for = member.deadline = None

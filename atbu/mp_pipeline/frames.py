@@ -31,12 +31,16 @@ DATA_FINAL: Final = 2
 MESSAGE: Final = 3
 END: Final = 4
 ABORT: Final = 5
-_KINDS: Final = (DATA, DATA_FINAL, MESSAGE, END, ABORT)
-
 HEADER_BYTES: Final = 16
 MAX_COMMAND_BYTES: Final = 0xFFFF
 # What the kernel writes to a pipe in one piece or not at all (PIPE_BUF on Linux): an abort must never block.
 MAX_ABORT_FRAME_BYTES: Final = 4096
+_MAX_DATA_BYTES: Final = {
+    DATA: (1 << 64) - 1,
+    DATA_FINAL: (1 << 64) - 1,
+    END: 0,
+    ABORT: MAX_ABORT_FRAME_BYTES - HEADER_BYTES,
+}
 
 _FACTS: Final = struct.Struct(">BBHQ")
 _HEADER: Final = struct.Struct(">BBHQI")
@@ -125,15 +129,16 @@ def decode_header(header: bytes | bytearray) -> tuple[int, int, int]:
     magic, kind, command_bytes, data_bytes, checksum = _HEADER.unpack(header)
     if magic != MAGIC:
         raise InvalidPipeConnectionMessage(_foreign_text(magic))
-    if (
-        checksum != crc32(header[:12])
-        or kind not in _KINDS
-        or (command_bytes and kind != MESSAGE)
-        or (kind == END and data_bytes)
-        or (kind == ABORT and data_bytes > MAX_ABORT_FRAME_BYTES - HEADER_BYTES)
-    ):
+    if checksum != crc32(header[: _FACTS.size]) or not _is_possible(kind, command_bytes, data_bytes):
         raise InvalidPipeConnectionMessage(f"a frame's header is damaged: {bytes(header).hex(' ')}")
     return kind, command_bytes, data_bytes
+
+
+def _is_possible(kind: int, command_bytes: int, data_bytes: int) -> bool:
+    if kind == MESSAGE:
+        return True
+    limit = _MAX_DATA_BYTES.get(kind, -1)
+    return not command_bytes and data_bytes <= limit
 
 
 def _foreign_text(first_byte: int) -> str:

@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .exception import GlobalContextNotSet, InvalidStateError, QueueListenerAlreadyStarted, QueueListenerNotStarted
@@ -212,14 +212,15 @@ def remove_created_logging_handlers() -> None:
     """Take the handlers that this module made off all loggers, and close them. All others stay."""
     global _QUEUE_HANDLER
     named = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    removed = set()
     for logger in [logging.root, *named]:
-        for handler in list(logger.handlers):
-            if handler in _CREATED_LOGGING_HANDLERS:
-                logger.removeHandler(handler)
-                _CREATED_LOGGING_HANDLERS.discard(handler)
-                handler.close()
-                if handler is _QUEUE_HANDLER:
-                    _QUEUE_HANDLER = None
+        for handler in _CREATED_LOGGING_HANDLERS.intersection(logger.handlers):
+            logger.removeHandler(handler)
+            removed.add(handler)
+    _CREATED_LOGGING_HANDLERS.difference_update(removed)
+    if _QUEUE_HANDLER in removed:
+        _QUEUE_HANDLER = None
+    _close_all(removed)
 
 
 def _context() -> _MultiprocessGlobalContext:
@@ -307,7 +308,7 @@ def _stop_listener() -> tuple[logging.Handler, ...]:
     return listener.handlers
 
 
-def _close_all(handlers: tuple[logging.Handler, ...]) -> None:
+def _close_all(handlers: Iterable[logging.Handler]) -> None:
     for handler in handlers:
         handler.close()
 

@@ -17,7 +17,6 @@ from .pipe_message import (
     PIPE_CONN_MSG_CMD_DATA,
     PIPE_CONN_MSG_CMD_DATA_FINAL,
     PipeConnectionMessage,
-    byte_view,
 )
 from .pipe_reader import PipeReader
 from .pipe_writer import PipeWriter
@@ -106,9 +105,12 @@ class PipeConnectionIO(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read up to as many bytes as ``buffer`` has, straight into it; 0 only after the end."""
         reader = self._reader or self._refuse_reading()
-        view = byte_view(buffer)
-        if view.readonly or not memoryview(buffer).c_contiguous:
-            raise InvalidFunctionArgument("a writable buffer in one piece is needed")
+        try:
+            view = memoryview(buffer)
+        except TypeError as ex:
+            raise InvalidFunctionArgument(f"a bytes-like object is needed, not {type(buffer).__name__}") from ex
+        if view.format != "B" or view.ndim != 1:
+            view = view.cast("B")
         return reader.read_into(view) if len(view) else 0
 
     def recv_message(self) -> PipeConnectionMessage:

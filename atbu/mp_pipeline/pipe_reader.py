@@ -23,8 +23,8 @@ _MAX_PIECE_BYTES: Final = 4 << 20
 class PipeReader:
     """Reads the stream of frames of one connection.
 
-    An error in the stream is raised again by every later call, what was not handed out before is dropped. An exception from outside (a signal handler's)
-    loses nothing that had been taken from the pipe: the next call goes on from there.
+    An error in the stream is raised again by every later call; what was not handed out before is dropped. An exception
+    from outside (a signal handler's) loses nothing that had been taken from the pipe: the next call goes on there.
 
     Args:
         connection: Not owned. Its descriptor is asked for anew by each call, for anybody may close it.
@@ -39,6 +39,9 @@ class PipeReader:
         self._taken = taken
         self._message_body: list[bytes] = []
         self._failure: Callable[[], PipelineError] | None = None
+        # It makes a bytes object and has it filled in place; with a buffer of one byte all goes past its buffer.
+        self._body = _FrameBody(self._fill)
+        self._pieces: io.BufferedReader | None = None
         self.num_bytes = 0
 
     @property
@@ -55,11 +58,9 @@ class PipeReader:
         """Fill ``view`` with what is there of the current message, one byte at least; 0 means the end."""
         if self._taken:
             return self._hand_out_into(view)
-        fd = self._descriptor()
-        cursor = self._cursor
-        if cursor.kind != DATA and not self._enter_data(fd):
+        if self._cursor.kind != DATA and not self._enter_data(self._descriptor()):
             return 0
-        return self._fill(fd, view)
+        return self._fill(view)
 
     def read_some(self, limit: int) -> bytes:
         """Up to ``limit`` bytes of the current message, one at least; empty means the end."""
@@ -197,8 +198,9 @@ class PipeReader:
         self.num_bytes += len(chunk)
         return chunk
 
-    def _fill(self, fd: int, view: memoryview) -> int:
+    def _fill(self, view: memoryview) -> int:
         """Take what is there of the current frame straight into ``view``, one byte at least."""
+        fd = self._descriptor()
         cursor = self._cursor
         left, size = cursor.left, len(view)
         if size < left or cursor.kind != DATA:
@@ -220,13 +222,14 @@ class PipeReader:
         left = self._cursor.left
         if left <= _SMALL_BYTES:
             return self._take(fd, left)
-        body = _FrameBody(functools.partial(self._fill, fd))
-        # It makes the bytes object and has it filled in place; with a buffer of one byte all goes past the buffer.
-        piece = io.BufferedReader(body, 1).read(min(left, _MAX_PIECE_BYTES))
-        if body.error is not None:
+        if self._pieces is None:
+            self._pieces = io.BufferedReader(self._body, 1)
+        piece = self._pieces.read(min(left, _MAX_PIECE_BYTES))
+        error, self._body.error = self._body.error, None
+        if error is not None:
             if self._failure is None:
                 self._taken.append(piece)
-            raise body.error
+            raise error
         return piece
 
     def _take_rest(self) -> bytes:

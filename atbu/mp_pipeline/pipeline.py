@@ -1,15 +1,15 @@
 """MultiprocessingPipeline: submit, map, shutdown.
 
-    caller ── submit(item) ──▶ Engine (one thread a pipeline)
-                                 │  asks is_for_stage, plans a run, decides when it starts
-                 ┌───────────────┼────────────────┐
-                 ▼               ▼                ▼
-              worker          worker           thread         one run: a stage, or a chain joined by pipes
-              stage k ══pipe══ stage k+1        stage j
-                 │               │                │
-                 └───── answers ─┴────────────────┘
-                                 │  stage_complete on the submitted item, then the next run …
-    caller ◀── Future(item) ─────┘
+caller ── submit(item) ──▶ Engine (one thread a pipeline)
+                             │  asks is_for_stage, plans a run, decides when it starts
+             ┌───────────────┼────────────────┐
+             ▼               ▼                ▼
+          worker          worker           thread         one run: a stage, or a chain joined by pipes
+          stage k ══pipe══ stage k+1        stage j
+             │               │                │
+             └───── answers ─┴────────────────┘
+                             │  stage_complete on the submitted item, then the next run …
+caller ◀── Future(item) ─────┘
 """
 
 from __future__ import annotations

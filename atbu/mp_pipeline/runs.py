@@ -72,7 +72,7 @@ class Member:
 class Run:
     """What an item does next, all of it at once."""
 
-    __slots__ = ("first_failure", "is_chain", "members", "num_pending", "num_workers", "trigger")
+    __slots__ = ("end_survivors_at", "first_failure", "is_chain", "members", "num_pending", "num_workers")
 
     def __init__(self) -> None:
         self.members: list[Member] = []
@@ -82,7 +82,7 @@ class Run:
         #: The member that failed first: the cause of the others' failures.
         self.first_failure: Member | None = None
         #: When the survivors of a failed chain are ended (monotonic seconds), if it has failed.
-        self.trigger: float | None = None
+        self.end_survivors_at: float | None = None
 
 
 class Entry:

@@ -18,11 +18,11 @@ can be taken back (:meth:`Scheduler.held_up`, :meth:`Scheduler.taken_back`).
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 Item = Any
-Worker = Hashable
+Worker = Any
 
 
 class Admit(NamedTuple):
@@ -41,9 +41,9 @@ class Start(NamedTuple):
 
 
 class Grow(NamedTuple):
-    """Start ``count`` more workers; answer each by worker_ready() or worker_failed()."""
+    """Start ``num_workers`` more workers; answer each by worker_ready() or workers_failed()."""
 
-    count: int
+    num_workers: int
 
 
 Command = Admit | Start | Grow
@@ -197,9 +197,9 @@ class Scheduler:
         self._workers[worker] = _WorkerState()
         self._idle.append(worker)
 
-    def worker_failed(self) -> None:
-        """A worker that was asked for by Grow did not come."""
-        self._starting -= 1
+    def workers_failed(self, count: int) -> None:
+        """Workers that were asked for by Grow did not come."""
+        self._starting -= count
 
     def worker_lost(self, worker: Worker) -> list[Item]:
         """A worker is gone. Returns what it held, first in line first; each is now the engine's to end or requeue.

@@ -120,19 +120,21 @@ def describe_failure(ex: BaseException) -> str:
 
 def portable_failure(ex: BaseException, text: str | None = None) -> BaseException:
     """``ex`` if it is an Exception that survives pickling, else a PipelineStageError in its place."""
+    if isinstance(ex, Exception) and _can_travel(ex):
+        return ex
     text = describe_failure(ex) if text is None else text
-    if isinstance(ex, Exception):
-        try:
-            copy = pickle.loads(pickle.dumps(ex))
-            if type(copy) is type(ex):
-                return ex
-        except BaseException:  # noqa: BLE001 - whatever its pickling raises, it cannot travel
-            pass
     try:
         own_text = str(ex)
     except Exception:  # noqa: BLE001 - see first_line
         own_text = ""
     return PipelineStageError(_qualified_name(type(ex)), own_text, text)
+
+
+def _can_travel(ex: Exception) -> bool:
+    try:
+        return type(pickle.loads(pickle.dumps(ex))) is type(ex)
+    except BaseException:  # noqa: BLE001 - whatever its pickling raises, it cannot travel
+        return False
 
 
 def failure_to_record(ex: BaseException) -> BaseException:

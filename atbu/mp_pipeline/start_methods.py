@@ -39,7 +39,7 @@ def refuse_what_cannot_travel(initializer: Initializer, initargs: tuple[Any, ...
     """
     if method == "template" or (initializer is None and not initargs):
         return
-    context.set_spawning_popen(_TrialPopen())
+    context.set_spawning_popen(_TrialPopen())  # type: ignore[arg-type]
     try:
         reduction.ForkingPickler.dumps((initializer, initargs))
     except Exception as ex:
@@ -53,7 +53,7 @@ def refuse_what_cannot_travel(initializer: Initializer, initargs: tuple[Any, ...
             cause=ex,
         ) from ex
     finally:
-        context.set_spawning_popen(None)  # type: ignore[arg-type]
+        context.set_spawning_popen(None)
 
 
 class _TrialPopen:
@@ -62,7 +62,7 @@ class _TrialPopen:
     def duplicate_for_child(self, fd: int) -> int:
         return fd
 
-    def DupFd(self, fd: int) -> _TrialDescriptor:  # noqa: N802 - the name is multiprocessing's
+    def DupFd(self, fd: int) -> _TrialDescriptor:
         return _TrialDescriptor(fd)
 
 
@@ -88,7 +88,9 @@ def start_by_context(
     ctx = multiprocessing.get_context(method)
     if method == "forkserver":
         _preload(preload)
-    spec = WorkerSpec(tuple(InheritedDescriptor(fd) for fd in fds), *arguments, initializer, initargs)
+    slot, counter_names, log_level = arguments
+    own_fds = tuple(InheritedDescriptor(fd) for fd in fds)
+    spec = WorkerSpec(own_fds, slot, counter_names, log_level, initializer, initargs)
     process: BaseProcess = ctx.Process(target=run_worker, args=(spec,), name=name)  # type: ignore[attr-defined]
     process.start()
     return process
@@ -98,7 +100,7 @@ def _preload(modules: Iterable[str]) -> None:
     """Have the forkserver import these once, unless it runs already or the program has said what to preload."""
     from multiprocessing import forkserver  # starts nothing, but most programs never need it
 
-    server = forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = forkserver._forkserver
     if getattr(server, "_forkserver_pid", None) is not None or server._preload_modules != ["__main__"]:
         return
     wanted = dict.fromkeys(("__main__", "atbu.mp_pipeline.worker_main", *modules))

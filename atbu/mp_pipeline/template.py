@@ -126,7 +126,7 @@ def _serve_and_exit(
         gc.freeze()  # the parent's objects stay in pages shared with the workers
         _TemplateLoop(sock, parent_pid, initializer, initargs, name).run()
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it must not return into the parent's code
         import traceback
 
         traceback.print_exc()
@@ -203,14 +203,14 @@ class _TemplateLoop:
         exitcode = 1
         try:
             gc.unfreeze()
-            spec = WorkerSpec(
-                tuple(InheritedDescriptor(fd) for fd in fds), *arguments, self._initializer, self._initargs
-            )
+            slot, counter_names, log_level = arguments
+            own_fds = tuple(InheritedDescriptor(fd) for fd in fds)
+            spec = WorkerSpec(own_fds, slot, counter_names, log_level, self._initializer, self._initargs)
             process = multiprocessing.Process(
                 target=run_worker, args=(spec,), name=f"MpPipeline-{self._name}-worker-{worker_id}"
             )
             process._parent_pid = self._parent_pid  # type: ignore[attr-defined]
-            process._identity = (*process._identity[:-1], worker_id)  # type: ignore[attr-defined]
+            process._identity = (*process._identity[:-1], worker_id)
             process._config["daemon"] = False  # type: ignore[attr-defined] # a stage may start processes
             runs_exit_functions = sys.version_info >= (3, 13)  # since then a forked Process runs atexit's
             if runs_exit_functions:
@@ -221,4 +221,3 @@ class _TemplateLoop:
                 atexit._run_exitfuncs()
         finally:
             os._exit(exitcode)
-

@@ -140,5 +140,3 @@ def _run_isolated(
             raise pickling_error("the result", "", "", ex) from ex
 
     return run_stage(stage, own_copy, pipe_in, pipe_out, encode if stage.is_subprocess else None), passed
-
-

@@ -19,7 +19,6 @@ from . import channel as wire
 from .channel import ChannelClosed, WorkerChannel
 from .counters import set_current_slot
 from .descriptors import ItemPickler, loads_received
-from .exception import PipelineError
 from .fork_guard import OwnedDescriptor
 from .log_relay import ChannelLogHandler
 from .pipe_io import StageConnection
@@ -282,6 +281,5 @@ class _Worker:
             raise pickling_error("the result", "", "", ex) from ex
 
     def _encode_failure(self, failure: BaseException) -> bytes:
-        text = failure.traceback_text if isinstance(failure, PipelineError) and hasattr(failure, "traceback_text") else ""
-        text = text or describe_failure(failure)
+        text = describe_failure(failure)
         return pickle.dumps((portable_failure(failure, text), text))

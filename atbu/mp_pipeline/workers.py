@@ -145,6 +145,7 @@ class WorkerPool:
         self.workers: dict[int, Worker] = {}
         self._next_id = 1
         self._exit_codes: dict[int, int] = {}
+        self._news: list[tuple[Worker, bool]] = []
         self.template = Template(initializer, initargs, name) if self.method == "template" else None
 
     def start(self, stages: Iterable[object]) -> Worker:
@@ -219,35 +220,40 @@ class WorkerPool:
         except ProcessLookupError:  # ended and reaped by the forkserver already: its socket will tell
             worker.pid = process.pid
 
-    def read_template(self) -> list[tuple[str, Worker | None]]:
-        """Take the template's reports: which workers came to life (``"started"``) or could not (``"failed"``).
+    def read_template(self) -> None:
+        """Take the template's reports; what they mean for workers is told by :meth:`take_news`.
 
         A template that is gone is closed; workers are then started by a forkserver, and those it had been asked
         for are reported as failed.
         """
-        news: list[tuple[str, Worker | None]] = []
         assert self.template is not None
         try:
             while (got := self.template.receive()) is not None:
-                news.extend(self._take_report(*got))
+                self._take_report(*got)
         except EOFError:
             self.template.close(0.0)
             unborn = [worker for worker in self.workers.values() if worker.pid is None and not worker.is_ready]
-            news.extend(("failed", worker) for worker in unborn)
+            self._news.extend((worker, False) for worker in unborn)
+
+    def take_news(self) -> list[tuple[Worker, bool]]:
+        """The workers that came to life (True) or could not be started (False) since this was asked last."""
+        news, self._news = self._news, []
         return news
 
-    def _take_report(self, report: tuple[Any, ...], fds: list[int]) -> list[tuple[str, Worker | None]]:
+    def _take_report(self, report: tuple[Any, ...], fds: list[int]) -> None:
         kind, key, *rest = report
         if kind == "exited":
             self._exit_codes[key] = rest[0]
-            return []
+            return
         worker = self.workers.get(key)
         if kind == "started" and worker is not None and fds:
             worker.came_to_life(rest[0], fds[0])
-            return [("started", worker)]
+            self._news.append((worker, True))
+            return
         for fd in fds:
             os.close(fd)
-        return [("failed", worker)]
+        if worker is not None:
+            self._news.append((worker, False))
 
     def bury(self, worker: Worker) -> int | None:
         """Forget a worker whose process has ended; returns its exit code (negative: a signal), None if unknown."""
@@ -291,3 +297,16 @@ class WorkerPool:
         if self.template is not None and self.template.is_alive:
             self.template.close(grace_s)
         self.slots.close_descriptor()
+
+
+def describe_end(pid: int | None, exitcode: int | None) -> str:
+    """How a worker ended, for messages."""
+    who = "a worker" if pid is None else f"worker {pid}"
+    if exitcode is None:
+        return f"{who} ended, its exit status is unknown"
+    if exitcode >= 0:
+        return f"{who} exited with status {exitcode}"
+    try:
+        return f"{who} was killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"{who} was killed by signal {-exitcode}"

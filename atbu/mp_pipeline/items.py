@@ -1,0 +1,219 @@
+"""The items of a pipeline from their arrival to their future's result, and the user's code that is asked on the way.
+
+Whatever is_for_stage, a property, stage_complete or another hook raises fails its item alone.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .exception import PipelineError, PipelineStageTimeout, PipelineTerminated, PipelineWorkerDied
+from .runs import Entry, Member, Run, describe_item, plan_run
+from .stage import stage_label
+from .stage_run import failure_to_record
+from .work_item import PipelineWorkItem
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+class Items:
+    """All items in the pipeline; engine's thread only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._scheduler = engine.scheduler
+        self._entries: set[Entry] = set()
+
+    # -- arrival
+
+    def take(self, entry: Entry) -> None:
+        """An item was submitted."""
+        self._entries.add(entry)
+        if self._engine.was_terminated or self._engine.broken is not None:
+            self._refuse(entry)
+        else:
+            self._scheduler.submit(entry)
+
+    def admit(self, entry: Entry) -> None:
+        """The scheduler has room for the item: from now on it cannot be cancelled."""
+        if entry.future.set_running_or_notify_cancel():
+            self.advance(entry)
+        else:
+            self._scheduler.done(entry)
+            self._forget(entry)
+
+    def advance(self, entry: Entry) -> None:
+        """Ask what an admitted item does next, or end it."""
+        item = entry.item
+        if self._engine.broken is not None and not item.exceptions:
+            item.append_exception(self._engine.broken)
+        run = None
+        if not item.exceptions:
+            try:
+                run = plan_run(entry, self._engine.stages, self._engine.is_serial)
+            except BaseException as ex:  # noqa: BLE001 - is_for_stage and the properties are the user's
+                item.append_exception(failure_to_record(ex))
+        if run is None:
+            self._scheduler.done(entry)
+            self._end(entry)
+            return
+        entry.run = run
+        entry.attempt = 0
+        self._scheduler.want(entry, run.num_workers, run.is_chain)
+
+    # -- what a run has done
+
+    def end_member(self, member: Member) -> None:
+        """One member has answered, or never will."""
+        run = member.run
+        member.is_done = True
+        run.num_pending -= 1
+        if run.first_failure is None and (
+            member.failure is not None or member.answer is None or member.answer.exceptions
+        ):
+            run.first_failure = member
+            if run.num_pending:
+                run.end_survivors_at = time.monotonic() + self._engine.grace_s
+        if not run.num_pending:
+            self._end_run(member.entry, run)
+
+    def _end_run(self, entry: Entry, run: Run) -> None:
+        if run.is_chain or not run.num_workers:
+            self._engine.deadlines.forget_run(run)
+            self._engine.dispatcher.release_interrupt(run)
+            self._scheduler.run_ended(entry)
+        if entry.is_ended:  # it was given up while this ran
+            self._scheduler.done(entry)
+            return
+        first = run.first_failure
+        if first is not None and self._is_to_be_retried(entry, first):
+            entry.item.attempts = [*(entry.item.attempts or ()), _failure_of(first)]
+            entry.attempt += 1
+            self._scheduler.want(entry, run.num_workers, run.is_chain)
+            return
+        for member in run.members:
+            self._complete_stage(entry.item, member)
+        if first is not None:
+            _put_first(entry.item, _failure_of(first))
+        self.advance(entry)
+
+    def _complete_stage(self, item: PipelineWorkItem, member: Member) -> None:
+        failure, answer = member.failure, member.answer
+        try:
+            if answer is None or failure is not None:
+                item.stage_complete(member.stage_num, item, failure)
+            else:
+                item.stage_complete(member.stage_num, answer, None)
+        except BaseException as ex:  # noqa: BLE001 - an override is the user's
+            item.append_exception(failure_to_record(ex))
+        # an override need not call super
+        if failure is not None:
+            item.append_exception(failure)
+        elif answer is not None and answer.exceptions:
+            for recorded in answer.exceptions:
+                item.append_exception(recorded)
+
+    def _is_to_be_retried(self, entry: Entry, member: Member) -> bool:
+        engine = self._engine
+        stage = engine.stages[member.stage_num]
+        if entry.attempt >= stage.retries or engine.broken is not None or engine.was_terminated:
+            return False
+        if not isinstance(_failure_of(member), (PipelineWorkerDied, PipelineStageTimeout, *stage.retry_on)):
+            return False
+        try:
+            return bool(entry.item.may_retry())
+        except BaseException as ex:  # noqa: BLE001 - the user's code
+            entry.item.append_exception(failure_to_record(ex))
+            return False
+
+    # -- ends
+
+    def _end(self, entry: Entry) -> None:
+        """Complete the future: the item has ended, failed or not."""
+        if entry.is_ended:
+            return
+        entry.item._cur_stage = len(self._engine.stages)
+        self._forget(entry)
+        entry.future.set_result(entry.item)
+
+    def _forget(self, entry: Entry) -> None:
+        """The entry has left; its future is done or about to be."""
+        entry.is_ended = True
+        self._entries.discard(entry)
+        entry.item._submission = None
+        self._engine.on_ended(entry)
+
+    def _refuse(self, entry: Entry) -> None:
+        """End an item that no stage was asked for and none will be."""
+        broken = self._engine.broken
+        if broken is None:
+            self._cancel(entry)
+        elif entry.future.set_running_or_notify_cancel():
+            entry.item.append_exception(broken)
+            self._end(entry)
+        else:
+            self._forget(entry)
+
+    def _cancel(self, entry: Entry) -> None:
+        entry.future.cancel()
+        entry.future.set_running_or_notify_cancel()
+        self._forget(entry)
+
+    def cancel_new(self) -> None:
+        """Cancel the items that no stage has been asked for."""
+        for entry in self._scheduler.cancel_new():
+            self._cancel(entry)
+
+    def fail_waiting(self, error: PipelineError) -> None:
+        """No worker can be had any more: what is not running fails."""
+        for entry in self._scheduler.cancel_new():
+            self._refuse(entry)
+        for entry in self._scheduler.cancel_ready():
+            entry.item.append_exception(error)
+            self._scheduler.done(entry)
+            self._end(entry)
+
+    def give_up_all(self) -> None:
+        """Fail all admitted items at once; what still comes of them is dropped."""
+        self.cancel_new()
+        for entry in self._scheduler.cancel_ready():
+            self._scheduler.done(entry)
+        for entry in list(self._entries):
+            stage = ""
+            if entry.run is not None:
+                number = entry.run.members[0].stage_num
+                stage = stage_label(self._engine.stages[number], number)
+            entry.item.append_exception(PipelineTerminated(stage, describe_item(entry.item)))
+            self._end(entry)
+
+    def fail_all(self, error: PipelineError) -> None:
+        """The thread ends: nobody may be left waiting."""
+        for entry in list(self._entries):
+            if entry.future.running() or entry.future.set_running_or_notify_cancel():
+                entry.item.append_exception(error)
+                self._end(entry)
+            else:
+                self._forget(entry)
+
+
+def _has_failed(member: Member) -> bool:
+    return member.failure is not None or member.answer is None or bool(member.answer.exceptions)
+
+
+def _failure_of(member: Member) -> BaseException:
+    if member.failure is not None:
+        return member.failure
+    assert member.answer is not None
+    assert member.answer.exceptions
+    return member.answer.exceptions[0]
+
+
+def _put_first(item: PipelineWorkItem, cause: BaseException) -> None:
+    """Order the failures of a chain: what failed first is the cause of the rest, whatever its stage's number."""
+    failures = item.exceptions or []
+    for index, failure in enumerate(failures):
+        if failure is cause:
+            failures.insert(0, failures.pop(index))
+            return
