@@ -37,6 +37,10 @@ NEEDS_TICKET = 1
 HAS_PIPE_IN = 2
 HAS_PIPE_OUT = 4
 
+# RESULT flag: the item is failed; like an ERROR's, its payload begins with when that was (FAILED_AT).
+IS_FAILED = 1
+FAILED_AT = struct.Struct("<Q")  # CLOCK_MONOTONIC ns
+
 # kind, flags, first stage, number of stages, descriptors, length of the stages' part or a duration in us,
 # sequence number, length of what follows.
 HEADER = struct.Struct("<BBHHHIQQ")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .exception import PipelineStageTimeout
+from .exception import PipelineStageTimeout, PipelineWorkerDied
 from .runs import Member, Run, describe_item
 
 if TYPE_CHECKING:
@@ -18,67 +19,67 @@ class Deadlines:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._timed: set[Member] = set()
-        self._chains: set[Run] = set()
+        self.timed: set[Member] = set()
+        self.chains: set[Run] = set()
 
-    def __bool__(self) -> bool:
-        return bool(self._timed or self._chains)
+    @property
+    def is_watching(self) -> bool:
+        """Whether anything may be due."""
+        return bool(self.timed or self.chains)
 
     def due(self) -> Iterator[float]:
         """When something is due, monotonic seconds."""
-        for member in self._timed:
+        for member in self.timed:
             if member.deadline is not None:
                 yield member.deadline
-        for run in self._chains:
+        for run in self.chains:
             if run.end_survivors_at is not None:
                 yield run.end_survivors_at
 
     def track(self, run: Run, members: Sequence[Member]) -> None:
         """A run has been started."""
         if run.is_chain:
-            self._chains.add(run)
+            self.chains.add(run)
         for member in members:
             worker = member.worker
-            if worker is None or self._limit(member) is None:
+            if self._engine.stages[member.first].timeout is None or worker is None:
                 continue
-            self._timed.add(member)
+            self.timed.add(member)
             if worker.queue[0] is member:
                 self.start_clock(member)
 
     def start_clock(self, member: Member) -> None:
         """A member is now the first in its worker's queue: its time limit, if it has one, counts from here."""
-        if member in self._timed:
+        if member in self.timed:
             limit = self._limit(member)
             member.deadline = None if limit is None else time.monotonic() + limit
 
     def forget(self, member: Member) -> None:
         """A member has answered, or is not at its worker any more."""
-        self._timed.discard(member)
+        self.timed.discard(member)
 
     def forget_run(self, run: Run) -> None:
         """A run has ended in all its members."""
-        self._chains.discard(run)
+        self.chains.discard(run)
 
     def end_chains(self) -> None:
         """End the waiting of all thread stages on their pipes, now."""
-        for run in self._chains:
+        for run in self.chains:
             self._engine.dispatcher.interrupt(run)
 
     def meet(self) -> None:
         """End what is overdue."""
         now = time.monotonic()
-        for member in [each for each in self._timed if each.deadline is not None and each.deadline <= now]:
+        for member in [each for each in self.timed if each.deadline is not None and each.deadline <= now]:
             self._end_overdue(member)
-        for run in [
-            each for each in self._chains if each.end_survivors_at is not None and each.end_survivors_at <= now
-        ]:
+        for run in [each for each in self.chains if each.end_survivors_at is not None and each.end_survivors_at <= now]:
             self._end_survivors(run)
 
     def _limit(self, member: Member) -> float | None:
         return self._engine.stages[member.first].timeout
 
     def _end_overdue(self, member: Member) -> None:
-        self._timed.discard(member)
+        self.timed.discard(member)
         worker = member.worker
         assert worker is not None
         member.killed_for = PipelineStageTimeout(
@@ -97,4 +98,13 @@ class Deadlines:
         self._engine.dispatcher.interrupt(run)
         for member in run.members:
             if not member.is_done and member.worker is not None:
+                member.killed_for = PipelineWorkerDied(
+                    self._engine.label(member),
+                    member.stage_num,
+                    member.worker.pid,
+                    -signal.SIGKILL,
+                    describe_item(member.entry.item),
+                    note="It was ended by the pipeline: another stage of its chain had failed.",
+                )
+                member.failed_at_ns = time.monotonic_ns()
                 member.worker.kill()

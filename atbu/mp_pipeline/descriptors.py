@@ -23,7 +23,8 @@ class PassedDescriptor:
     """An open descriptor that a work item takes along to the worker.
 
     In the parent it stays the caller's to close, after the item has ended. A worker gets a duplicate, which the
-    pipeline closes when the stage has returned. Only a pipeline can pickle it.
+    pipeline closes when the stage has returned; a thread stage has the caller's own object. Only a pipeline can
+    pickle it.
     """
 
     def __init__(self, fd: int) -> None:

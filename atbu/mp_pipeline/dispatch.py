@@ -12,8 +12,9 @@ from .channel import ChannelClosed
 from .descriptors import ItemPickler, Pickled
 from .exception import PipelinePicklingError
 from .fork_guard import OwnedDescriptor
+from .plain_stages import PlainStage, look_at
 from .runs import Entry, Member, Run, describe_item
-from .stage import stage_label
+from .stage import PipelineStage, stage_label
 from .stage_connection import StageConnection
 from .stage_run import close_stage_end, failure_to_record, open_stage_end, pickling_error
 from .thread_runner import run_on_thread
@@ -23,6 +24,24 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+class _SeenStages:
+    """Plain stages, what they were when they were pickled, and the pickle."""
+
+    __slots__ = ("_looks", "_stages", "data")
+
+    def __init__(self, stages: tuple[PipelineStage, ...], looks: list[PlainStage | None], data: bytes) -> None:
+        self._stages = stages
+        self._looks = looks
+        self.data = data
+
+    def is_unchanged(self) -> bool:
+        return all(map(_is_as_seen, self._looks, self._stages))
+
+
+def _is_as_seen(look: PlainStage | None, stage: PipelineStage) -> bool:
+    return look is not None and look.is_unchanged(stage)
+
+
 class Dispatcher:
     """Starts runs for the engine; engine's thread only."""
 
@@ -30,6 +49,8 @@ class Dispatcher:
         self._engine = engine
         self._pickler = ItemPickler()
         self._senders: dict[Worker, None] = {}
+        #: By (first stage, number of stages): pickles that need not be made again while the stages stay as they are.
+        self._seen_stages: dict[tuple[int, int], _SeenStages] = {}
         self._interrupts: dict[Run, OwnedDescriptor] = {}
 
     def send(self) -> list[Worker]:
@@ -38,6 +59,9 @@ class Dispatcher:
         slow = []
         for worker in senders:
             pieces, worker.outbox = worker.outbox, []
+            if worker.num_tickets_due:
+                worker.give_tickets(worker.num_tickets_due)
+                worker.num_tickets_due = 0
             try:
                 worker.channel.send(pieces)
             except ChannelClosed:
@@ -87,19 +111,30 @@ class Dispatcher:
 
     def _pickle_stages(self, member: Member) -> bytes:
         """The pickle of the member's stages, or nothing where its worker has the very same already."""
-        first = member.first
-        stages = self._engine.stages
-        try:
-            data = self._pickler.dumps(tuple(stages[first : first + member.count]))
-        except BaseException as ex:
-            raise self._pickling_error("the stage", member, ex) from ex
-        assert member.worker is not None
-        key = (first, member.count)
-        known = member.worker.known_stages
+        worker = member.worker
+        assert worker is not None
+        key = (member.first, member.count)
+        seen = self._seen_stages.get(key)
+        if seen is not None and seen.is_unchanged():
+            data = seen.data
+        else:
+            stages = tuple(self._engine.stages[member.first : member.first + member.count])
+            try:
+                data = self._pickler.dumps(stages)
+            except BaseException as ex:
+                raise self._pickling_error("the stage", member, ex) from ex
+            self._remember(key, stages, data)
+        known = worker.known_stages
         if known.get(key) == data:
             return b""
         known[key] = data
         return data
+
+    def _remember(self, key: tuple[int, int], stages: tuple[PipelineStage, ...], data: bytes) -> None:
+        looks = [look_at(stage) for stage in stages]
+        self._seen_stages.pop(key, None)
+        if all(look is not None for look in looks):
+            self._seen_stages[key] = _SeenStages(stages, looks, data)
 
     def _pickling_error(self, what: str, member: Member, ex: BaseException) -> PipelinePicklingError:
         stage = stage_label(self._engine.stages[member.first], member.first)
@@ -120,7 +155,7 @@ class Dispatcher:
             pickled.close()
         if member.is_started_late:
             flags |= wire.NEEDS_TICKET
-            worker.give_tickets(1)
+            worker.num_tickets_due += 1
         elif len(worker.queue) == 1:
             worker.head_since = time.monotonic()
         head = wire.HEADER.pack(
@@ -203,10 +238,11 @@ class Dispatcher:
 
 def _reset(run: Run) -> None:
     """Make a run as it was before it was tried."""
-    run.first_failure = None
+    run.has_failed = False
     run.end_survivors_at = None
     run.num_pending = len(run.members)
     for member in run.members:
         member.answer = member.failure = member.killed_for = member.deadline = None
         member.is_done = member.is_started = False
+        member.failed_at_ns = 0
         member.stage_num = member.first + member.count - 1

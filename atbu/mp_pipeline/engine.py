@@ -73,11 +73,9 @@ class Engine:
         self.thread: threading.Thread | None = None
         #: Called with each entry that has left, before its future is completed.
         self.on_ended: Callable[[Entry], None] = lambda entry: None
-        #: Called by the thread as its last act.
-        self.post_mortem: Callable[[], object] = lambda: None
         self._inbox: deque[Callable[[], None]] = deque()
         self._is_asleep = False
-        self._is_stopping = False
+        self.is_stopping = False
         self._is_closed = False
         self._terminate_at: float | None = None
         self._wake = OwnedDescriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
@@ -141,7 +139,7 @@ class Engine:
         finally:
             self.items.fail_all(self.broken or PipelineBroken("the pipeline has ended"))
             self._close()
-            self.post_mortem()
+            self.threads.close(0.0)
 
     def _turn(self) -> None:
         """Wait, take in what came, decide, send."""
@@ -170,11 +168,11 @@ class Engine:
     def _is_over(self) -> bool:
         if self.was_terminated:  # threads cannot be ended, so they are not waited for
             return not self._inbox and (self.workforce is None or self.workforce.is_empty)
-        return self._is_stopping and not self._inbox and self.scheduler.is_empty
+        return self.is_stopping and not self._inbox and self.scheduler.is_empty
 
     def _wait_s(self) -> float:
         """Seconds until something is due; -1: until something happens."""
-        due = list(self.deadlines.due()) if self.deadlines else []
+        due = list(self.deadlines.due()) if self.deadlines.is_watching else []
         if self._terminate_at is not None:
             due.append(self._terminate_at)
         if self.workforce is not None:
@@ -187,7 +185,7 @@ class Engine:
         if self._terminate_at is not None and time.monotonic() >= self._terminate_at:
             self._terminate_at = None
             self._begin_terminate()
-        if self.deadlines:
+        if self.deadlines.is_watching:
             self.deadlines.meet()
         if self.workforce is not None:
             self.workforce.try_again()
@@ -254,7 +252,7 @@ class Engine:
         self.threads.run(run)
 
     def _on_thread_done(self, member: Member, outcome: Outcome) -> None:
-        member.answer, member.failure = outcome
+        member.answer, member.failure, member.failed_at_ns = outcome
         self.items.end_member(member)
 
     def give_back_if_one_died(self, entry: Entry, workers: Sequence[Worker]) -> bool:
@@ -295,7 +293,7 @@ class Engine:
             os.eventfd_read(self._wake.fileno())
 
     def _begin_stop(self, cancel_pending: bool) -> None:
-        self._is_stopping = True
+        self.is_stopping = True
         if cancel_pending:
             self.items.cancel_new()
 

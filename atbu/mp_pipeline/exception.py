@@ -234,7 +234,11 @@ class PipelineWorkerDied(PipelineError):
     ) -> None:
         held = "" if item is None else f" while it held {item!r}; {_retried_text(retried)}"
         # The kernel's out-of-memory killer is the likely sender, and it leaves no other trace in this process.
-        hint = " Out of memory? Try fewer items at once, or a stage that needs less." if exitcode == -9 else ""
+        hint = (
+            " Out of memory? Try fewer items at once, or a stage that needs less."
+            if exitcode == -9 and note is None
+            else ""
+        )
         more = "" if note is None else f" {note}"
         super().__init__(f"{_where(stage)}worker {pid} {_end_text(exitcode)}{held}.{hint}{more}")
         self.stage = stage

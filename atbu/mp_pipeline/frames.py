@@ -120,6 +120,11 @@ class FrameCursor:
             self.is_ended = self.kind == DATA_FINAL or self.kind == END
             self.kind = None
 
+    def abandon_frame(self) -> None:
+        """Leave the frame wherever it stands: nothing that follows can be trusted."""
+        self.left = 0
+        self.kind = None
+
 
 def decode_header(header: bytes | bytearray) -> tuple[int, int, int]:
     """Take a header apart: (kind, length of the command, length of the data).

@@ -70,10 +70,8 @@ class Items:
         run = member.run
         member.is_done = True
         run.num_pending -= 1
-        if run.first_failure is None and (
-            member.failure is not None or member.answer is None or member.answer.exceptions
-        ):
-            run.first_failure = member
+        if not run.has_failed and (member.failure is not None or member.answer is None or member.answer.exceptions):
+            run.has_failed = True
             if run.num_pending:
                 run.end_survivors_at = time.monotonic() + self._engine.grace_s
         if not run.num_pending:
@@ -87,7 +85,7 @@ class Items:
         if entry.is_ended:  # it was given up while this ran
             self._scheduler.done(entry)
             return
-        first = run.first_failure
+        first = _first_failed(run) if run.has_failed else None
         if first is not None and self._is_to_be_retried(entry, first):
             entry.item.attempts = [*(entry.item.attempts or ()), _failure_of(first)]
             entry.attempt += 1
@@ -118,13 +116,16 @@ class Items:
     def _is_to_be_retried(self, entry: Entry, member: Member) -> bool:
         engine = self._engine
         stage = engine.stages[member.stage_num]
-        if entry.attempt >= stage.retries or engine.broken is not None or engine.was_terminated:
-            return False
-        if not isinstance(_failure_of(member), (PipelineWorkerDied, PipelineStageTimeout, *stage.retry_on)):
+        if engine.broken is not None or engine.was_terminated:
             return False
         try:
+            if entry.attempt >= stage.retries:
+                return False
+            listed = stage.retry_on if isinstance(stage.retry_on, tuple) else (stage.retry_on,)
+            if not isinstance(_failure_of(member), (PipelineWorkerDied, PipelineStageTimeout, *listed)):
+                return False
             return bool(entry.item.may_retry())
-        except BaseException as ex:  # noqa: BLE001 - the user's code
+        except BaseException as ex:  # noqa: BLE001 - the user's code and settings
             entry.item.append_exception(failure_to_record(ex))
             return False
 
@@ -136,13 +137,17 @@ class Items:
             return
         entry.item._cur_stage = len(self._engine.stages)
         self._forget(entry)
-        entry.future.set_result(entry.item)
+        try:
+            entry.future.set_result(entry.item)
+        except BaseException as ex:  # noqa: BLE001 - Future lets a callback's SystemExit through
+            self._engine.note_anomaly(ex, "a callback of a future raised")
 
     def _forget(self, entry: Entry) -> None:
         """The entry has left; its future is done or about to be."""
         entry.is_ended = True
         self._entries.discard(entry)
-        entry.item._submission = None
+        if entry.item._submission == entry.submission:
+            entry.item._submission = None
         self._engine.on_ended(entry)
 
     def _refuse(self, entry: Entry) -> None:
@@ -157,9 +162,18 @@ class Items:
             self._forget(entry)
 
     def _cancel(self, entry: Entry) -> None:
-        entry.future.cancel()
-        entry.future.set_running_or_notify_cancel()
         self._forget(entry)
+        try:
+            entry.future.cancel()
+            entry.future.set_running_or_notify_cancel()
+        except BaseException as ex:  # noqa: BLE001 - as above
+            self._engine.note_anomaly(ex, "a callback of a future raised")
+
+    def drop(self, entry: Entry) -> None:
+        """The caller has cancelled the future: forget the item, if it is not admitted."""
+        if self._scheduler.cancel(entry):
+            entry.future.set_running_or_notify_cancel()
+            self._forget(entry)
 
     def cancel_new(self) -> None:
         """Cancel the items that no stage has been asked for."""
@@ -191,15 +205,24 @@ class Items:
     def fail_all(self, error: PipelineError) -> None:
         """The thread ends: nobody may be left waiting."""
         for entry in list(self._entries):
-            if entry.future.running() or entry.future.set_running_or_notify_cancel():
-                entry.item.append_exception(error)
-                self._end(entry)
-            else:
-                self._forget(entry)
+            try:
+                if entry.future.running() or entry.future.set_running_or_notify_cancel():
+                    entry.item.append_exception(error)
+                    self._end(entry)
+                else:
+                    self._forget(entry)
+            except BaseException as ex:  # noqa: BLE001 - an override of the user's; the others must get their word
+                self._engine.note_anomaly(ex, "an item could not be failed")
+                entry.future.set_exception(error)
 
 
 def _has_failed(member: Member) -> bool:
     return member.failure is not None or member.answer is None or bool(member.answer.exceptions)
+
+
+def _first_failed(run: Run) -> Member:
+    """The member whose failure is the cause: a chain's other members fail because of it, and may be heard first."""
+    return min(filter(_has_failed, run.members), key=lambda member: member.failed_at_ns)
 
 
 def _failure_of(member: Member) -> BaseException:

@@ -21,12 +21,13 @@ class Pacing:
         self._mean_us = _QUEUED_WORK_US
         self.depth = 1
 
-    def note(self, duration_us: int) -> None:
-        """A run took this long in its worker, from its arrival to its answer."""
+    def note(self, duration_us: float) -> int:
+        """Runs took this long in their worker on average, from arrival to answer; returns the new depth."""
         mean = self._mean_us
         mean += (duration_us - mean) * (_UP if duration_us > mean else _DOWN)
         self._mean_us = mean
         self.depth = min(_MAX_DEPTH, int(_QUEUED_WORK_US / (mean + 1.0))) or 1
+        return self.depth
 
     def reset(self) -> None:
         """Runs were held up: believe nothing that was measured."""

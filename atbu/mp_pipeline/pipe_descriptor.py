@@ -8,6 +8,7 @@ import os
 import select
 import threading
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from .exception import PipeConnectionAborted
@@ -68,7 +69,15 @@ def read_some(fd: int, limit: int, interrupt_fd: int | None) -> bytes:
             return b""
 
 
-def write_rest(fd: int, buffers: Sequence[Any], skip: int, interrupt_fd: int | None) -> None:
+def open_descriptor(connection: Connection) -> int:
+    """The descriptor, without the mark that StageConnection.fileno() leaves; OSError where it is closed."""
+    fd: int | None = connection._handle  # type: ignore[attr-defined]
+    if fd is None:
+        raise OSError("handle is closed")
+    return fd
+
+
+def write_rest(connection: Connection, buffers: Sequence[Any], skip: int, interrupt_fd: int | None) -> None:
     """Write all of ``buffers`` but their first ``skip`` bytes, copying nothing."""
     rest = [memoryview(buffer) for buffer in buffers]
     while True:
@@ -77,6 +86,8 @@ def write_rest(fd: int, buffers: Sequence[Any], skip: int, interrupt_fd: int | N
         if not rest:
             return
         rest[0] = rest[0][skip:]
+        # Anew in each turn: another thread may have closed it, and the number may be another file's by now.
+        fd = open_descriptor(connection)
         if interrupt_fd is not None:
             wait_ready(fd, select.POLLOUT, interrupt_fd)
         try:

@@ -109,6 +109,8 @@ class PipeConnectionIO(io.RawIOBase):
             view = memoryview(buffer)
         except TypeError as ex:
             raise InvalidFunctionArgument(f"a bytes-like object is needed, not {type(buffer).__name__}") from ex
+        if view.readonly:
+            raise InvalidFunctionArgument(f"a writable buffer is needed, not {type(buffer).__name__}")
         if view.format != "B" or view.ndim != 1:
             view = view.cast("B")
         return reader.read_into(view) if len(view) else 0

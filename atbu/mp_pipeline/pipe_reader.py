@@ -6,7 +6,7 @@ import functools
 import io
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from .exception import InvalidPipeConnectionMessage, PipeConnectionAborted, PipelineError
 from .frames import ABORT, DATA, DATA_FINAL, END, HEADER_BYTES, MESSAGE, FrameCursor, decode_reason
@@ -124,11 +124,10 @@ class PipeReader:
                 header = memoryview(cursor.header)[cursor.header_have :]
                 got = read_into(fd, (header,), self._interrupt_fd)
                 if not got:
-                    self._fail_vanished()
+                    self._fail(PipeConnectionAborted)
                 cursor.header_arrived(got)
         except InvalidPipeConnectionMessage as ex:
-            self._failure = functools.partial(InvalidPipeConnectionMessage, ex.message)
-            raise
+            self._fail(functools.partial(InvalidPipeConnectionMessage, ex.message))
         if cursor.kind == ABORT:
             self._fail_aborted(fd)
         if cursor.kind == END:
@@ -150,20 +149,19 @@ class PipeReader:
                 cursor.body_taken(0)
         return True
 
-    def _fail_vanished(self) -> None:
-        self._failure = PipeConnectionAborted
+    def _fail(self, error: Callable[[], PipelineError]) -> NoReturn:
+        """Raise ``error()``, now and in every later call."""
+        self._failure = error
         self._taken.clear()
-        raise PipeConnectionAborted
+        self._message_body.clear()
+        self._cursor.abandon_frame()
+        raise error() from None
 
-    def _fail_aborted(self, fd: int) -> None:
+    def _fail_aborted(self, fd: int) -> NoReturn:
         body = self._message_body
         while self._cursor.left:
             body.append(self._take_raw(fd, self._cursor.left))
-        if self._cursor.kind is not None:
-            self._cursor.body_taken(0)
-        self._failure = functools.partial(PipeConnectionAborted, decode_reason(b"".join(body)))
-        self._taken.clear()
-        raise self._failure()
+        self._fail(functools.partial(PipeConnectionAborted, decode_reason(b"".join(body))))
 
     # Bytes
 
@@ -176,7 +174,7 @@ class PipeReader:
     def _take_raw(self, fd: int, limit: int) -> bytes:
         chunk = read_some(fd, limit, self._interrupt_fd)
         if not chunk:
-            self._fail_vanished()
+            self._fail(PipeConnectionAborted)
         self._cursor.body_taken(len(chunk))
         return chunk
 
@@ -188,7 +186,7 @@ class PipeReader:
         else:
             chunk = read_some(fd, left + HEADER_BYTES, self._interrupt_fd)
             if not chunk:
-                self._fail_vanished()
+                self._fail(PipeConnectionAborted)
             if len(chunk) > left:
                 ahead = chunk[left:]
                 cursor.header[: len(ahead)] = ahead
@@ -212,7 +210,7 @@ class PipeReader:
                 cursor.header_arrived(got - left)
                 got = left
         if not got:
-            self._fail_vanished()
+            self._fail(PipeConnectionAborted)
         cursor.body_taken(got)
         self.num_bytes += got
         return got

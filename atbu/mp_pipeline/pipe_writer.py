@@ -114,5 +114,5 @@ class PipeWriter:
             # A blocking write of more than there is room for would not see the interrupt.
             os.set_blocking(fd, False)
         if sent != body_bytes + HEADER_BYTES:
-            write_rest(fd, buffers, sent, interrupt_fd)
+            write_rest(self._connection, buffers, sent, interrupt_fd)
         state.is_mid_frame = False

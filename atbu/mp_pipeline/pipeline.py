@@ -27,7 +27,7 @@ from typing import Any
 from .cpus import usable_cpus
 from .engine import Engine
 from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
-from .runs import Entry
+from .runs import Entry, check_timeout
 from .scheduler import Scheduler
 from .shared_slots import MAX_COUNTERS, SharedSlots
 from .stage import PipelineStage
@@ -37,8 +37,35 @@ from .workers import WorkerPool
 
 DEFAULT_GRACE_S = 5.0
 _submissions = itertools.count(1)
+# An item may be offered to several pipelines at once, each with a lock of its own.
+_claims = threading.Lock()
 # Pipelines whose threads run; ended at interpreter exit if the program has not.
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class ItemFuture(Future[Any]):
+    """The future of a submitted item. Cancelling it frees the item, and its place, at once."""
+
+    entry: Entry
+    engine: Engine
+
+    def cancel(self) -> bool:
+        """Cancel the item if no stage has been asked for it yet; says whether it is cancelled."""
+        is_cancelled = super().cancel()
+        if is_cancelled and not self.entry.is_ended:
+            if self.entry.item._submission == self.entry.submission:
+                self.entry.item._submission = None
+            self.engine.post(lambda: self.engine.items.drop(self.entry))
+        return is_cancelled
+
+
+def _claim(work_item: PipelineWorkItem) -> int:
+    """Mark the item as being in a pipeline; returns its submission's number. Raises InvalidFunctionArgument."""
+    with _claims:
+        if work_item._submission is not None:
+            raise InvalidFunctionArgument("work_item is in a pipeline already")
+        work_item._submission = next(_submissions)
+        return work_item._submission
 
 
 class MultiprocessingPipeline:
@@ -92,6 +119,9 @@ class MultiprocessingPipeline:
             self._slots.close_descriptor()
         self._threads = ThreadRunner(name, self._slots, self._counter_names)
         self._engine = Engine(name, self._stages, Scheduler(max_running), pool, self._threads, grace_s)
+        for number, stage in enumerate(self._stages):
+            if getattr(stage, "timeout", None) is not None:
+                check_timeout(stage, number, stage.is_subprocess and not serial)
         reference = weakref.ref(self)
 
         def on_ended(entry: Entry) -> None:
@@ -101,7 +131,7 @@ class MultiprocessingPipeline:
 
         self._engine.on_ended = on_ended
         # Dropped without a shutdown: the items in it are finished, then its thread and workers end.
-        self._finalizer = weakref.finalize(self, _abandon, self._engine, self._threads)
+        self._finalizer = weakref.finalize(self, _abandon, self._engine)
         self._finalizer.atexit = False
 
     @property
@@ -114,7 +144,9 @@ class MultiprocessingPipeline:
         return len(self._stages)
 
     def add_stage(self, stage: PipelineStage) -> None:
-        """Add a stage behind the others."""
+        """Add a stage behind the others. Raises InvalidFunctionArgument for a time limit that cannot be kept."""
+        if getattr(stage, "timeout", None) is not None:
+            check_timeout(stage, len(self._stages), stage.is_subprocess and not self._engine.is_serial)
         self._stages.append(stage)
 
     def counters(self) -> dict[str, int]:
@@ -138,20 +170,19 @@ class MultiprocessingPipeline:
         """
         if not isinstance(work_item, PipelineWorkItem):
             raise InvalidFunctionArgument(f"work_item must be a PipelineWorkItem, not {type(work_item).__name__!r}")
-        future: Future[Any] = Future()
+        engine = self._engine
+        future = ItemFuture()
         with self._lock:
             self._check_open()
-            if work_item._submission is not None:
-                raise InvalidFunctionArgument("work_item is in a pipeline already")
             if self._max_pending is not None and self._num_pending >= self._max_pending:
                 self._wait_for_room()
-            entry = Entry(work_item, future, next(_submissions))
-            work_item._submission = entry.submission
+            future.entry = entry = Entry(work_item, future, _claim(work_item))
+            future.engine = engine
             work_item._cur_stage = 0
             self._num_pending += 1
             if not self._is_started:
                 self._start()
-            self._engine.submit(entry)
+            engine.submit(entry)
         return future
 
     def _check_open(self) -> None:
@@ -313,13 +344,11 @@ def _check_arguments(
         raise InvalidFunctionArgument(f"counters must be a list of at most {MAX_COUNTERS} names")
 
 
-def _abandon(engine: Engine, threads: ThreadRunner) -> None:
+def _abandon(engine: Engine) -> None:
     """The pipeline object is gone. Its items are finished; nobody waits for that."""
     engine.stop(cancel_pending=False)
     if engine.thread is None:
         engine.close_unstarted()
-    else:
-        engine.post_mortem = lambda: threads.close(0.0)
 
 
 def _end_all_at_exit() -> None:
@@ -327,14 +356,15 @@ def _end_all_at_exit() -> None:
     left = [engine for engine in _live if engine.thread is not None and engine.thread.is_alive()]
     if not left:
         return
-    names = ", ".join(sorted(repr(engine.name) for engine in left))
-    warnings.warn(
-        f"the program ends without shutdown() of pipeline {names}: items that have not started are cancelled",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    for engine in left:
+    forgotten = [engine for engine in left if not engine.is_stopping]
+    for engine in forgotten:
         engine.end_at_exit()
     for engine in left:
         if engine.thread is not None:
-            engine.thread.join(2 * engine.grace_s + 1.0)
+            # one that was shut down without waiting finishes its items, as a program expects of shutdown()
+            engine.thread.join(3 * engine.grace_s + 1.0 if engine in forgotten else None)
+    if forgotten:
+        # last, for where warnings are errors
+        names = ", ".join(sorted(repr(engine.name) for engine in forgotten))
+        text = f"the program ended without shutdown() of pipeline {names}: items that had not started were cancelled"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -12,38 +12,35 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from .exception import PipelineLastStageError
+from .exception import InvalidFunctionArgument, PipelineLastStageError
 from .stage import PipelineStage, stage_label
 from .work_item import PipelineWorkItem
 
 if TYPE_CHECKING:
     from .descriptors import PassedDescriptor
-    from .stage_connection import StageConnection
     from .workers import Worker
 
 
 class Member:
     """One part of a run: ``count`` stages from ``first`` on, in one worker or thread."""
 
-    __slots__ = (
-        "answer",
-        "count",
-        "deadline",
-        "ends",
-        "entry",
-        "failure",
-        "first",
-        "is_done",
-        "is_process",
-        "is_started",
-        "is_started_late",
-        "killed_for",
-        "originals",
-        "run",
-        "seq",
-        "stage_num",
-        "worker",
-    )
+    # Defaults stand on the class: most members of a pipeline of short stages never differ from them.
+    worker: Worker | None = None
+    seq = 0
+    originals: Sequence[PassedDescriptor] = ()
+    answer: PipelineWorkItem | None = None
+    failure: BaseException | None = None
+    #: When it failed, CLOCK_MONOTONIC ns as read where it ran; 0 for a death, which nobody there could tell.
+    failed_at_ns = 0
+    is_done = False
+    #: It has been handed to its worker or thread.
+    is_started = False
+    #: It was queued behind another run: it needs a ticket to start.
+    is_started_late = False
+    #: Why we ended its worker, where we did: its failure then.
+    killed_for: BaseException | None = None
+    #: When it is to be ended (monotonic seconds), if its stage has a time limit and the clock runs.
+    deadline: float | None = None
 
     def __init__(self, entry: Entry, run: Run, first: int, count: int, is_process: bool) -> None:
         self.entry = entry
@@ -51,38 +48,22 @@ class Member:
         self.first = first
         self.count = count
         self.is_process = is_process
-        self.worker: Worker | None = None
-        self.seq = 0
         #: The stage the answer is of: the last, or the one that failed.
         self.stage_num = first + count - 1
-        self.originals: Sequence[PassedDescriptor] = ()
-        self.ends: list[StageConnection] = []
-        self.answer: PipelineWorkItem | None = None
-        self.failure: BaseException | None = None
-        self.is_done = False
-        #: It has been handed to its worker or thread.
-        self.is_started = False
-        #: It was queued behind another run: it needs a ticket to start.
-        self.is_started_late = False
-        #: Why we ended its worker, where we did: its failure then.
-        self.killed_for: BaseException | None = None
-        self.deadline: float | None = None
 
 
 class Run:
     """What an item does next, all of it at once."""
 
-    __slots__ = ("end_survivors_at", "first_failure", "is_chain", "members", "num_pending", "num_workers")
+    is_chain = False
+    num_workers = 0
+    num_pending = 0
+    has_failed = False
+    #: When the survivors of a failed chain are ended (monotonic seconds), if it has failed.
+    end_survivors_at: float | None = None
 
     def __init__(self) -> None:
         self.members: list[Member] = []
-        self.is_chain = False
-        self.num_workers = 0
-        self.num_pending = 0
-        #: The member that failed first: the cause of the others' failures.
-        self.first_failure: Member | None = None
-        #: When the survivors of a failed chain are ended (monotonic seconds), if it has failed.
-        self.end_survivors_at: float | None = None
 
 
 class Entry:
@@ -125,7 +106,7 @@ def plan_run(entry: Entry, stages: Sequence[PipelineStage], is_serial: bool) -> 
             count = 1
             if is_process and stage.wants_all and not is_serial:
                 count = _back_to_back(item, stages, first)
-            _add_member(run, entry, first, count, is_process and not is_serial)
+            _add_member(run, entry, stage, first, count, is_process and not is_serial)
             item._cur_stage = first + count
             return run
         last = _chain_end(item, stages, first)
@@ -134,17 +115,36 @@ def plan_run(entry: Entry, stages: Sequence[PipelineStage], is_serial: bool) -> 
         run = Run()
         run.is_chain = True
         for number in range(first, last + 1):
-            _add_member(run, entry, number, 1, stages[number].is_subprocess and not is_serial)
+            each = stages[number]
+            _add_member(run, entry, each, number, 1, each.is_subprocess and not is_serial)
         item._cur_stage = last + 1
         return run
     return None
 
 
-def _add_member(run: Run, entry: Entry, first: int, count: int, is_process: bool) -> None:
+def _add_member(run: Run, entry: Entry, stage: PipelineStage, first: int, count: int, is_process: bool) -> None:
+    timeout = stage.timeout
+    if timeout is not None:
+        check_timeout(stage, first, is_process)
     run.members.append(Member(entry, run, first, count, is_process))
     run.num_pending += 1
     if is_process:
         run.num_workers += 1
+
+
+def check_timeout(stage: PipelineStage, stage_num: int, is_process: bool) -> None:
+    """Refuse a time limit that cannot be kept. Raises InvalidFunctionArgument."""
+    timeout = stage.timeout
+    if timeout is None:
+        return
+    label = stage_label(stage, stage_num)
+    if not is_process:
+        raise InvalidFunctionArgument(
+            f"stage {label!r} has a timeout of {timeout} s, but runs on a thread, which cannot be ended; "
+            "use a process stage (and no serial pipeline)"
+        )
+    if not (isinstance(timeout, (int, float)) and timeout > 0):
+        raise InvalidFunctionArgument(f"stage {label!r}: timeout must be a number of seconds > 0, not {timeout!r}")
 
 
 def _chain_end(item: PipelineWorkItem, stages: Sequence[PipelineStage], first: int) -> int | None:
@@ -187,5 +187,8 @@ def _back_to_back(item: PipelineWorkItem, stages: Sequence[PipelineStage], first
 
 def describe_item(item: PipelineWorkItem) -> str:
     """How messages call an item: its ``name`` where it has one, else its class."""
-    name = getattr(item, "name", None)
+    try:
+        name = getattr(item, "name", None)
+    except BaseException:  # noqa: BLE001 - a property of the user's; a message must come out all the same
+        name = None
     return name if isinstance(name, str) and name else type(item).__name__

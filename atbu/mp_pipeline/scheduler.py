@@ -233,6 +233,8 @@ class Scheduler:
         items = [state.held.pop() for _ in range(count)]
         items.reverse()
         state.is_frozen = True
+        if not state.held:
+            self._running -= 1
         self.requeue(items)
         return items
 

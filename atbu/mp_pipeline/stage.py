@@ -26,7 +26,7 @@ class PipelineStage:
     #: How many further attempts an item gets after a worker's death, a time-out, or an error in ``retry_on``.
     retries: int = 0
     #: Exception classes after which an item is tried again.
-    retry_on: tuple[type[BaseException], ...] = ()
+    retry_on: tuple[type[BaseException], ...] | type[BaseException] = ()
     #: Opt in to being kept in the worker between items instead of being fresh for each.
     keep_in_worker: ClassVar[bool] = False
     #: Promise that the stage wants every item, so that it may run back to back with its neighbours.
@@ -87,7 +87,10 @@ class ThreadPipelineStage(PipelineStage):
 
 def stage_label(stage: PipelineStage, stage_num: int) -> str:
     """What messages call a stage: its ``name``, else its class's name with its number."""
-    own = getattr(stage, "name", None)
+    try:
+        own = getattr(stage, "name", None)
+    except BaseException:  # noqa: BLE001 - a property of the user's; a message must come out all the same
+        own = None
     return own if isinstance(own, str) and own else f"{type(stage).__name__} (number {stage_num})"
 
 

@@ -16,6 +16,7 @@ from .exception import InvalidPipeConnectionMessage, InvalidStateError, PipeConn
 from .pipe_descriptor import (
     close_descriptor,
     is_reader_gone,
+    open_descriptor,
     read_some,
     send_end_when_possible,
     try_send,
@@ -155,7 +156,7 @@ class StageConnection(Connection):
         if self.interrupt_fd is not None:
             os.set_blocking(fd, False)
         state.is_mid_frame = True
-        write_rest(fd, (header, view), 0, self.interrupt_fd)
+        write_rest(self, (header, view), 0, self.interrupt_fd)
         state.is_mid_frame = False
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
@@ -220,11 +221,3 @@ def finish_stage_connection(conn: StageConnection, ok: bool, reason: str | None 
         reason: Why not, for the reader's PipeConnectionAborted.
     """
     conn.finish(ok, reason)
-
-
-def open_descriptor(conn: Connection) -> int:
-    """The descriptor, without fileno()'s mark on a StageConnection; OSError where it is closed."""
-    fd: int | None = conn._handle  # type: ignore[attr-defined]
-    if fd is None:
-        raise OSError("handle is closed")
-    return fd

@@ -9,6 +9,7 @@ so a consumer never takes half of a failed producer's data for the whole.
 from __future__ import annotations
 
 import pickle
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ class Outcome(NamedTuple):
 
     answer: Any
     failure: BaseException | None
+    #: When the stage failed, CLOCK_MONOTONIC ns: in a chain the failure that came first is the cause of the others.
+    failed_at_ns: int = 0
 
 
 def run_stage(
@@ -42,6 +45,7 @@ def run_stage(
     """Run ``stage`` on ``item``, the stage's own copy, and give both pipe ends their verdict. Never raises."""
     failure: BaseException | None = None
     answer: Any = None
+    failed_at_ns = 0
     submission = item._submission
     try:
         if pipe_in is not None or pipe_out is not None:
@@ -52,17 +56,22 @@ def run_stage(
             kwargs = kwargs | item.user_kwargs
         returned = stage.perform_stage_work(item, **kwargs)
         check_answer(returned, submission)
-        returned.pipe_conn = returned.pipe_in = returned.pipe_out = None
+        if returned.pipe_conn is not None or pipe_in is not None or pipe_out is not None:
+            returned.pipe_conn = returned.pipe_in = returned.pipe_out = None
         answer = returned if encode is None else encode(returned)
-        is_ok = not returned.is_failed
-        reason = None if is_ok else f"the stage before failed: {first_line(returned.exceptions[0])}"
+        is_ok = not returned.exceptions
+        reason = None
+        if not is_ok:
+            failed_at_ns = time.monotonic_ns()
+            reason = f"the stage before failed: {first_line(returned.exceptions[0])}"
     except BaseException as ex:  # noqa: BLE001 - whatever user code raises fails this item alone
         failure = ex
+        failed_at_ns = time.monotonic_ns()
         is_ok, reason = False, f"the stage before failed: {first_line(ex)}"
     for conn in (pipe_out, pipe_in):
         if conn is not None:
             close_stage_end(conn, is_ok, reason)
-    return Outcome(answer, failure)
+    return Outcome(answer, failure, failed_at_ns)
 
 
 class _ForkCopy:

@@ -160,7 +160,10 @@ class _TemplateLoop:
                 if fd != self._socket.fileno():
                     self._report_end(fd)
                     continue
-                message, fds = _receive(self._socket)
+                try:
+                    message, fds = _receive(self._socket)
+                except ConnectionResetError:  # the parent went with reports unread
+                    return
                 if not message:
                     return
                 self._start(pickle.loads(message), fds)

@@ -99,7 +99,7 @@ def run_on_thread(
         else:
             outcome, passed = _run_isolated(stage, item, pipe_in, pipe_out)
     except BaseException as ex:  # noqa: BLE001 - a copy that raises fails this item alone
-        outcome = Outcome(None, ex)
+        outcome = Outcome(None, ex, time.monotonic_ns())
     finally:
         for conn in (pipe_out, pipe_in):
             if conn is not None:
@@ -107,7 +107,7 @@ def run_on_thread(
         for descriptor in passed:
             descriptor.close()
     if outcome.failure is not None:
-        return Outcome(None, failure_to_record(outcome.failure))
+        return outcome._replace(answer=None, failure=failure_to_record(outcome.failure))
     return outcome
 
 

@@ -37,6 +37,13 @@ class PipelineWorkItem:
         )
     )
 
+    # Defaults for classes that do not call our __init__.
+    _cur_stage: int = 0
+    _auto_copy_attr: bool = True
+    user_obj: Any = None
+    user_kwargs: dict[str, Any] | None = None
+    exceptions: list[BaseException] | None = None
+    #: The failures of attempts that were repeated, oldest first; None when there were none.
     attempts: list[BaseException] | None = None
     pipe_conn: Connection | None = None
     pipe_in: Connection | None = None
@@ -46,7 +53,7 @@ class PipelineWorkItem:
         self._cur_stage = 0
         self.user_obj = user_obj
         self.user_kwargs = kwargs
-        self.exceptions: list[BaseException] | None = None
+        self.exceptions = None
         self.pipe_conn = None
         self._auto_copy_attr = auto_copy_attr
 

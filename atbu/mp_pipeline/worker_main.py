@@ -18,10 +18,11 @@ from typing import Any
 from . import channel as wire
 from .channel import ChannelClosed, WorkerChannel
 from .counters import set_current_slot
-from .descriptors import ItemPickler, loads_received
+from .descriptors import ItemPickler, PassedDescriptor, loads_received
 from .fork_guard import OwnedDescriptor
 from .log_relay import ChannelLogHandler
 from .pipe_io import StageConnection
+from .plain_stages import PlainStage, look_at
 from .shared_slots import POSITION_SEQ, POSITION_STAGE, POSITION_START_NS, open_slot
 from .stage import PipelineStage, stage_label
 from .stage_run import (
@@ -153,6 +154,9 @@ class _Worker:
         # By (first stage, number of stages): the pickle that came last, and the stages kept, if they want to be.
         self._pickles: dict[tuple[int, int], bytes] = {}
         self._kept: dict[tuple[int, int], tuple[PipelineStage, ...]] = {}
+        # Whether the pickle was looked into, and how to make its stages without it where that can be foreseen.
+        self._is_known: dict[tuple[int, int], bool] = {}
+        self._plain: dict[tuple[int, int], list[PlainStage]] = {}
         # Threads of a stage may log while the loop answers.
         self._send_lock = threading.Lock()
 
@@ -193,15 +197,17 @@ class _Worker:
         except ChannelClosed:
             raise
         except BaseException as ex:  # noqa: BLE001 - a MemoryError, say: the item fails, the worker goes on
-            outcome = Outcome(None, ex)
+            outcome = Outcome(None, ex, time.monotonic_ns())
         spent = wire.duration_us(start_ns, time.monotonic_ns())
         stage = int(words[POSITION_STAGE])
         if outcome.failure is None:
             answer: bytes = outcome.answer
-            head = wire.HEADER.pack(wire.RESULT, 0, stage, 0, 0, spent, seq, len(answer))
-            self.send(head, answer)
+            if outcome.failed_at_ns:
+                answer = wire.FAILED_AT.pack(outcome.failed_at_ns) + answer
+            flags = wire.IS_FAILED if outcome.failed_at_ns else 0
+            self.send(wire.HEADER.pack(wire.RESULT, flags, stage, 0, 0, spent, seq, len(answer)), answer)
         else:
-            answer = self._encode_failure(outcome.failure)
+            answer = wire.FAILED_AT.pack(outcome.failed_at_ns) + self._encode_failure(outcome.failure)
             self.send(wire.HEADER.pack(wire.ERROR, 0, stage, 0, 0, spent, seq, len(answer)), answer)
 
     def _take_ticket(self) -> bool:
@@ -219,59 +225,79 @@ class _Worker:
         key = (first, count)
         if stages_length:
             self._pickles[key] = bytes(payload[:stages_length])
+            self._is_known[key] = False
+            self._plain.pop(key, None)
             self._kept.pop(key, None)
-        fds = self._channel.receive_descriptors(seq, num_fds) if num_fds else []
+        if not num_fds:
+            return self._load_and_run(key, payload[stages_length:], None, None, [])
+        fds = self._channel.receive_descriptors(seq, num_fds)
         num_ends = bool(flags & wire.HAS_PIPE_IN) + bool(flags & wire.HAS_PIPE_OUT)
         ends = iter(fds[:num_ends])
         pipe_in = open_stage_end(next(ends), is_write=False) if flags & wire.HAS_PIPE_IN else None
         pipe_out = open_stage_end(next(ends), is_write=True) if flags & wire.HAS_PIPE_OUT else None
-        passed: list[Any] = []
-        item: Any = None
         try:
-            try:
-                stages = self._stages(key)
-            except BaseException as ex:
-                raise pickling_error("the stage", f"number {first}", "", ex) from ex
-            try:
-                item, passed = loads_received(payload[stages_length:], fds[num_ends:])
-            except BaseException as ex:
-                raise pickling_error("the item", stage_label(stages[0], first), "", ex) from ex
-            return self._run_stages(stages, first, item, pipe_in, pipe_out)
+            return self._load_and_run(key, payload[stages_length:], pipe_in, pipe_out, fds[num_ends:])
         finally:
             for conn in (pipe_in, pipe_out):
                 if conn is not None:  # what run_stage() did not come to
                     close_stage_end(conn, False, "the stage before could not be started")
+
+    def _load_and_run(
+        self,
+        key: tuple[int, int],
+        payload: memoryview,
+        pipe_in: StageConnection | None,
+        pipe_out: StageConnection | None,
+        fds: list[int],
+    ) -> Outcome:
+        first = key[0]
+        try:
+            stages = self._stages(key)
+        except BaseException as ex:
+            raise pickling_error("the stage", f"number {first}", "", ex) from ex
+        passed: list[PassedDescriptor] = []
+        try:
+            try:
+                item, passed = loads_received(payload, fds)
+            except BaseException as ex:
+                raise pickling_error("the item", stage_label(stages[0], first), "", ex) from ex
+            if len(stages) == 1:
+                return run_stage(stages[0], item, pipe_in, pipe_out, self._encode)
+            return self._run_stages(stages, first, item)
+        finally:
             for descriptor in passed:
                 descriptor.close()
 
     def _stages(self, key: tuple[int, int]) -> tuple[PipelineStage, ...]:
+        """The stages, as fresh as unpickling makes them, or the kept ones where they want that."""
+        plain = self._plain.get(key)
+        if plain is not None:
+            return tuple([each.make() for each in plain])
         kept = self._kept.get(key)
         if kept is not None:
             return kept
         stages: tuple[PipelineStage, ...] = pickle.loads(self._pickles[key])
-        if all(type(stage).__dict__.get("keep_in_worker", stage.keep_in_worker) for stage in stages):
+        if all(stage.keep_in_worker for stage in stages):
             self._kept[key] = stages
+        elif not self._is_known[key]:
+            self._is_known[key] = True
+            looks = [look_at(stage) for stage in stages]
+            if all(look is not None for look in looks) and not any(stage.keep_in_worker for stage in stages):
+                self._plain[key] = [look for look in looks if look is not None]
         return stages
 
-    def _run_stages(
-        self,
-        stages: tuple[PipelineStage, ...],
-        first: int,
-        item: PipelineWorkItem,
-        pipe_in: StageConnection | None,
-        pipe_out: StageConnection | None,
-    ) -> Outcome:
-        last = len(stages) - 1
-        for number, stage in enumerate(stages[:-1]):
-            self.words[POSITION_STAGE] = first + number
+    def _run_stages(self, stages: tuple[PipelineStage, ...], first: int, item: PipelineWorkItem) -> Outcome:
+        """Several stages back to back: each works on what the one before returned."""
+        for number, stage in enumerate(stages[:-1], first):
+            self.words[POSITION_STAGE] = number
             outcome = run_stage(stage, item)
             if outcome.failure is not None:
                 return outcome
             item = outcome.answer
             if item.is_failed:
                 return Outcome(self._encode(item), None)
-        self.words[POSITION_STAGE] = first + last
-        return run_stage(stages[last], item, pipe_in, pipe_out, self._encode)
+        self.words[POSITION_STAGE] = first + len(stages) - 1
+        return run_stage(stages[-1], item, encode=self._encode)
 
     def _encode(self, item: PipelineWorkItem) -> bytes:
         portable_item_failures(item)

@@ -57,6 +57,8 @@ class Worker:
         self.known_stages: dict[tuple[int, int], bytes] = {}
         #: Frames to send when the engine has decided all it can.
         self.outbox: list[bytes] = []
+        #: Tickets for the runs in the outbox.
+        self.num_tickets_due = 0
         #: When the first of its queue came first, monotonic seconds.
         self.head_since = 0.0
         #: Runs taken back that it has still to pass over.

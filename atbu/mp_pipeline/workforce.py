@@ -97,6 +97,8 @@ class Workforce:
 
     def _handle_news(self) -> None:
         for worker, is_alive in self._pool.take_news():
+            if worker.id not in self._pool.workers:
+                continue  # its end was seen before the news of its start
             if is_alive:
                 self._watch_pidfd(worker)
             else:
@@ -135,9 +137,12 @@ class Workforce:
     def _read(self, worker: Worker) -> bool:
         """Take all that has come; says whether the stream has ended."""
         frames, is_ended = worker.channel.receive()
+        num_answers = total_us = 0
         for fields, payload in frames:
             kind = fields[0]
             if kind == wire.RESULT:
+                num_answers += 1
+                total_us += fields[5]
                 self._on_result(worker, fields, payload)
             elif kind == wire.ERROR:
                 self._on_error(worker, fields, payload)
@@ -151,6 +156,8 @@ class Workforce:
                 self._on_ready(worker, fields[6])
             elif kind == wire.INIT_FAILED:
                 worker.init_failure = payload.decode("utf-8", "replace")
+        if num_answers:
+            self._scheduler.depth = self._pacing.note(total_us / num_answers)
         return is_ended
 
     def _on_log(self, payload: bytes) -> None:
@@ -161,38 +168,42 @@ class Workforce:
 
     def _on_result(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
         member: Member = worker.queue.popleft()
+        if fields[1] & wire.IS_FAILED:
+            member.stage_num = fields[2]
+            payload = self._note_failed_at(member, payload)
         try:
             member.answer = loads_answer(payload, member.originals)
         except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
             member.failure = self._unreadable("the result", member, ex)
-        self._answered(worker, member, fields[5])
+        self._answered(worker, member)
 
     def _on_error(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
         member: Member = worker.queue.popleft()
         member.stage_num = fields[2]
         try:
-            failure, text = pickle.loads(payload)
+            failure, text = pickle.loads(self._note_failed_at(member, payload))
             member.failure = with_worker_traceback(failure, text)
         except BaseException as ex:  # noqa: BLE001 - it could be read in the worker, but not here
             member.failure = self._unreadable("the error", member, ex)
-        self._answered(worker, member, fields[5])
+        self._answered(worker, member)
+
+    def _note_failed_at(self, member: Member, payload: bytes) -> bytes:
+        (member.failed_at_ns,) = wire.FAILED_AT.unpack_from(payload)
+        return payload[wire.FAILED_AT.size :]
 
     def _unreadable(self, what: str, member: Member, ex: BaseException) -> BaseException:
         return pickling_error(what, self._engine.label(member), describe_item(member.entry.item), ex)
 
-    def _answered(self, worker: Worker, member: Member, duration_us: int) -> None:
+    def _answered(self, worker: Worker, member: Member) -> None:
         deadlines = self._engine.deadlines
-        if deadlines:
-            deadlines.forget(member)
+        deadlines.timed.discard(member)
         if worker.queue:
             worker.head_since = time.monotonic()
-            if deadlines:
+            if deadlines.timed:
                 deadlines.start_clock(worker.queue[0])
         if member.run.is_chain:
             self._scheduler.released(member.entry, worker)
         else:
-            self._pacing.note(duration_us)
-            self._scheduler.depth = self._pacing.depth
             self._scheduler.answered(member.entry, worker)
         self._engine.items.end_member(member)
 
