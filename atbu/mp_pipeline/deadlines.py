@@ -42,7 +42,7 @@ class Deadlines:
             self.chains.add(run)
         for member in members:
             worker = member.worker
-            if self._engine.stages[member.first].timeout is None or worker is None:
+            if worker is None or self._limit(member) is None:
                 continue
             self.timed.add(member)
             if worker.queue[0] is member:

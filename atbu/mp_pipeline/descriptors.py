@@ -79,12 +79,14 @@ class Pickled:
 
     def close(self) -> None:
         """Close the duplicates that were not sent."""
-        fds, self.fds = self.fds, []
-        for fd in fds:
-            os.close(fd)
+        if self.fds:
+            fds, self.fds = self.fds, []
+            for fd in fds:
+                os.close(fd)
 
 
 _NOTHING: tuple[PassedDescriptor, ...] = ()
+_NO_FDS: list[int] = []
 
 
 class ItemPickler:
@@ -114,7 +116,7 @@ class ItemPickler:
             self._originals, self._fds = [], []
             raise
         if not self._fds:
-            return Pickled(data, _NOTHING, self._fds)
+            return Pickled(data, _NOTHING, _NO_FDS)
         passed = Pickled(data, self._originals, self._fds)
         self._originals, self._fds = [], []
         return passed

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 class _SeenStages:
     """Plain stages, what they were when they were pickled, and the pickle."""
 
-    __slots__ = ("_looks", "_stages", "data")
+    __slots__ = ("_looks", "_stages", "data", "turn")
 
     def __init__(self, stages: tuple[PipelineStage, ...], looks: list[PlainStage | None], data: bytes) -> None:
         self._stages = stages
         self._looks = looks
         self.data = data
+        #: When they were looked at last.
+        self.turn = -1
 
     def is_unchanged(self) -> bool:
         return all(map(_is_as_seen, self._looks, self._stages))
@@ -49,12 +51,16 @@ class Dispatcher:
         self._engine = engine
         self._pickler = ItemPickler()
         self._senders: dict[Worker, None] = {}
+        #: Counts the engine's turns. Stages are looked at once in each: who changes one and then submits an item has
+        #: that item taken up in a later turn.
+        self._turn = 0
         #: By (first stage, number of stages): pickles that need not be made again while the stages stay as they are.
         self._seen_stages: dict[tuple[int, int], _SeenStages] = {}
         self._interrupts: dict[Run, OwnedDescriptor] = {}
 
     def send(self) -> list[Worker]:
         """Send what was started; returns the workers whose sockets did not take all of it."""
+        self._turn += 1
         senders, self._senders = self._senders, {}
         slow = []
         for worker in senders:
@@ -81,22 +87,23 @@ class Dispatcher:
             _reset(run)
         free = iter(workers)
         for member in members:
-            member.worker = next(free) if member.is_process else None
-            if member.worker is not None:
+            if member.is_process:
+                member.worker = worker = next(free)
                 member.is_started_late = is_queued
-                member.worker.queue.append(member)
+                worker.queue.append(member)
         try:
             entry.item.before_attempt(entry.attempt)
             if run.is_chain:
                 self._start_chain(entry, run)
-            elif members[0].worker is not None:
+            elif members[0].is_process:
                 self._send_alone(members[0])
             else:
                 self._start_thread(members[0], None, None)
         except BaseException as ex:  # noqa: BLE001 - pickling runs user code; descriptors may run out
             self._fail_to_start(run, ex)
             return
-        self._engine.deadlines.track(run, members)
+        if run.is_chain or run.has_timeout:
+            self._engine.deadlines.track(run, members)
 
     def _send_alone(self, member: Member) -> None:
         """The hot path: one item to one worker, no pipes."""
@@ -115,7 +122,8 @@ class Dispatcher:
         assert worker is not None
         key = (member.first, member.count)
         seen = self._seen_stages.get(key)
-        if seen is not None and seen.is_unchanged():
+        if seen is not None and (seen.turn == self._turn or seen.is_unchanged()):
+            seen.turn = self._turn
             data = seen.data
         else:
             stages = tuple(self._engine.stages[member.first : member.first + member.count])

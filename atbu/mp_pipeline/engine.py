@@ -75,7 +75,9 @@ class Engine:
         self.on_ended: Callable[[Entry], None] = lambda entry: None
         self._inbox: deque[Callable[[], None]] = deque()
         self._is_asleep = False
-        self.is_stopping = False
+        #: Somebody has called stop(), whether or not the thread knows yet.
+        self.is_asked_to_stop = False
+        self._is_stopping = False
         self._is_closed = False
         self._terminate_at: float | None = None
         self._wake = OwnedDescriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
@@ -107,6 +109,7 @@ class Engine:
 
     def stop(self, cancel_pending: bool) -> None:
         """Have the loop end: after all items, or with those cancelled that have not been started."""
+        self.is_asked_to_stop = True
         self.post(lambda: self._begin_stop(cancel_pending))
 
     def terminate(self) -> None:
@@ -168,7 +171,7 @@ class Engine:
     def _is_over(self) -> bool:
         if self.was_terminated:  # threads cannot be ended, so they are not waited for
             return not self._inbox and (self.workforce is None or self.workforce.is_empty)
-        return self.is_stopping and not self._inbox and self.scheduler.is_empty
+        return self._is_stopping and not self._inbox and self.scheduler.is_empty
 
     def _wait_s(self) -> float:
         """Seconds until something is due; -1: until something happens."""
@@ -293,7 +296,7 @@ class Engine:
             os.eventfd_read(self._wake.fileno())
 
     def _begin_stop(self, cancel_pending: bool) -> None:
-        self.is_stopping = True
+        self._is_stopping = True
         if cancel_pending:
             self.items.cancel_new()
 

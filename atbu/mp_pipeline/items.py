@@ -70,7 +70,7 @@ class Items:
         run = member.run
         member.is_done = True
         run.num_pending -= 1
-        if not run.has_failed and (member.failure is not None or member.answer is None or member.answer.exceptions):
+        if not run.has_failed and _has_failed(member):
             run.has_failed = True
             if run.num_pending:
                 run.end_survivors_at = time.monotonic() + self._engine.grace_s
@@ -91,10 +91,17 @@ class Items:
             entry.attempt += 1
             self._scheduler.want(entry, run.num_workers, run.is_chain)
             return
+        item = entry.item
         for member in run.members:
-            self._complete_stage(entry.item, member)
+            if run.has_failed:
+                self._complete_stage(item, member)
+                continue
+            try:
+                item.stage_complete(member.stage_num, member.answer, None)  # type: ignore[arg-type] # it has answered
+            except BaseException as ex:  # noqa: BLE001 - an override is the user's
+                item.append_exception(failure_to_record(ex))
         if first is not None:
-            _put_first(entry.item, _failure_of(first))
+            _put_first(item, _failure_of(first))
         self.advance(entry)
 
     def _complete_stage(self, item: PipelineWorkItem, member: Member) -> None:

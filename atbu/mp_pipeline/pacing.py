@@ -29,7 +29,8 @@ class Pacing:
         self.depth = min(_MAX_DEPTH, int(_QUEUED_WORK_US / (mean + 1.0))) or 1
         return self.depth
 
-    def reset(self) -> None:
-        """Runs were held up: believe nothing that was measured."""
-        self._mean_us = _QUEUED_WORK_US
-        self.depth = 1
+    def held_up(self) -> int:
+        """Runs had to be taken back: trust what was measured half as much; returns the new depth."""
+        self._mean_us *= 2
+        self.depth = max(1, self.depth // 2)
+        return self.depth

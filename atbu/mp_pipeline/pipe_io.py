@@ -43,7 +43,8 @@ class PipeConnectionIO(io.RawIOBase):
     never a short read. Inside a stage closing the writing end sends nothing: the end is sent when the stage has
     succeeded (see StageConnection). Elsewhere close() and leaving ``with`` normally send the clean end; leaving it
     by an exception, and being dropped, abort. In a forked copy, and after having been pickled to another process,
-    an end only closes.
+    closing only closes: a child that got its end by fork, not by pickling, says write_eof() itself, and whoever made
+    the end closes it after that.
 
     read() takes one message, while the wrappers of :mod:`io` read to the end: put an io.BufferedReader between this
     and io.TextIOWrapper, whose read() would else stop after one message.
@@ -133,11 +134,21 @@ class PipeConnectionIO(io.RawIOBase):
 
         Raises as write() does; an end without data never raises and never blocks.
         """
-        return (self._writer or self._refuse_writing()).write_final(data)
+        writer = self._writer or self._refuse_writing()
+        if self._is_sole_writer():
+            return writer.write_final(data)
+        # If this process is killed half-way in a last message, the end mark of the other process would fill its gap.
+        size = writer.write(data)
+        writer.write_final(b"")
+        return size
 
     def send_message(self, message: PipeConnectionMessage) -> None:
         """Send a message, data or custom; blocks and raises as write() does."""
-        (self._writer or self._refuse_writing()).send(message)
+        writer = self._writer or self._refuse_writing()
+        if isinstance(message, PipeConnectionMessage) and message.cmd == PIPE_CONN_MSG_CMD_DATA_FINAL:
+            self.write_eof(message.data)
+        else:
+            writer.send(message)
 
     def abort(self, reason: str | None = None) -> None:
         """Close without an end: the reader raises PipeConnectionAborted. Never raises, never blocks.
@@ -232,12 +243,16 @@ class PipeConnectionIO(io.RawIOBase):
         fd: int | None = connection.__dict__.pop("_handle", None)
         if fd is None:
             return
-        if self._writer and self._may_end and self._owner_pid == os.getpid() and self._writer.state.can_end:
+        if self._writer and self._is_sole_writer() and self._writer.state.can_end:
             self._writer.state.is_ended = True
             if not try_send(fd, frame) and frame is END_FRAME:
                 send_and_close_in_background(fd, frame)
                 return
         close_descriptor(fd)
+
+    def _is_sole_writer(self) -> bool:
+        """Whether the end is ours to send, so that no other process will."""
+        return self._may_end and self._owner_pid == os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Hand this end over to the process that unpickles it; here it only closes from now on."""

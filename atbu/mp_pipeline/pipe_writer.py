@@ -11,7 +11,6 @@ from .frames import DATA, DATA_FINAL, HEADER_BYTES, MESSAGE, encode_header
 from .pipe_descriptor import grow_pipe, send_in_background, try_send, write_rest
 from .pipe_message import (
     PIPE_CONN_MSG_CMD_DATA,
-    PIPE_CONN_MSG_CMD_DATA_FINAL,
     PipeConnectionMessage,
     byte_view,
     encode_command,
@@ -67,13 +66,10 @@ class PipeWriter:
         return size
 
     def send(self, message: PipeConnectionMessage) -> None:
-        """Send any message, also one without data."""
+        """Send any message but the last, also one without data."""
         if not isinstance(message, PipeConnectionMessage):
             raise InvalidFunctionArgument(f"a PipeConnectionMessage is needed, not {type(message).__name__}")
         command, view = encode_command(message.cmd), byte_view(message.data)
-        if message.cmd == PIPE_CONN_MSG_CMD_DATA_FINAL:
-            self.write_final(view)
-            return
         fd = self._ready_descriptor()
         if message.cmd == PIPE_CONN_MSG_CMD_DATA:
             self._send(fd, (encode_header(DATA, len(view)), view), len(view))

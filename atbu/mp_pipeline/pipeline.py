@@ -356,7 +356,7 @@ def _end_all_at_exit() -> None:
     left = [engine for engine in _live if engine.thread is not None and engine.thread.is_alive()]
     if not left:
         return
-    forgotten = [engine for engine in left if not engine.is_stopping]
+    forgotten = [engine for engine in left if not engine.is_asked_to_stop]
     for engine in forgotten:
         engine.end_at_exit()
     for engine in left:

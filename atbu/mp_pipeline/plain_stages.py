@@ -46,9 +46,9 @@ class PlainStage:
         if type(stage) is not self._cls:
             return False
         attributes = stage.__dict__
-        if len(attributes) != len(self._keys) or not all(map(is_, attributes.values(), self._values)):
+        if tuple(attributes) != self._keys or not all(map(is_, attributes.values(), self._values)):
             return False
-        return tuple(attributes) == self._keys and all(inner.is_unchanged() for inner in self._inner.values())
+        return all([inner.is_unchanged() for inner in self._inner.values()])
 
     def make(self) -> Any:
         """A stage as unpickling would make it."""

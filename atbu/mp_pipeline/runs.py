@@ -56,6 +56,8 @@ class Run:
     """What an item does next, all of it at once."""
 
     is_chain = False
+    #: A stage of it has a time limit.
+    has_timeout = False
     num_workers = 0
     num_pending = 0
     has_failed = False
@@ -123,9 +125,9 @@ def plan_run(entry: Entry, stages: Sequence[PipelineStage], is_serial: bool) -> 
 
 
 def _add_member(run: Run, entry: Entry, stage: PipelineStage, first: int, count: int, is_process: bool) -> None:
-    timeout = stage.timeout
-    if timeout is not None:
+    if stage.timeout is not None:
         check_timeout(stage, first, is_process)
+        run.has_timeout = True
     run.members.append(Member(entry, run, first, count, is_process))
     run.num_pending += 1
     if is_process:

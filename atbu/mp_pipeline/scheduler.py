@@ -18,7 +18,7 @@ can be taken back (:meth:`Scheduler.held_up`, :meth:`Scheduler.taken_back`).
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 Item = Any
@@ -47,6 +47,12 @@ class Grow(NamedTuple):
 
 
 Command = Admit | Start | Grow
+
+
+# NamedTuple's own constructor is a Python function; these are made for every trip to a worker.
+_new_tuple: Callable[[type[Any], tuple[Any, ...]], Any] = tuple.__new__
+# What a run needs that nothing else is noted of: one worker, and no other at the same time.
+_ONE_STAGE = (1, False)
 
 
 class _WorkerState:
@@ -143,9 +149,12 @@ class Scheduler:
 
     def want(self, item: Item, workers: int, is_chain: bool = False) -> None:
         """An admitted item's next run is known: it needs ``workers`` at once."""
-        self._need[item] = (workers, is_chain)
-        if workers > self.max_workers:
-            self.max_workers = workers
+        if workers != 1 or is_chain:
+            self._need[item] = (workers, is_chain)
+            if workers > self.max_workers:
+                self.max_workers = workers
+        elif item in self._need:
+            del self._need[item]
         self._ready.append(item)
 
     def done(self, item: Item) -> None:
@@ -158,8 +167,7 @@ class Scheduler:
     def answered(self, item: Item, worker: Worker) -> None:
         """A worker has done the one-stage run of ``item``, the first in its queue."""
         state = self._workers[worker]
-        first = state.held.popleft()
-        assert first is item or first == item
+        state.held.popleft()
         if not state.held:
             self._running -= 1
             if not state.is_frozen:
@@ -250,10 +258,10 @@ class Scheduler:
     def decide(self) -> list[Command]:
         """What to do now, in this order. Admit is to be answered before the next call."""
         commands: list[Command] = []
-        ready = self._ready
+        ready, needs = self._ready, self._need
         while ready:
             item = ready[0]
-            need, is_chain = self._need[item]
+            need, is_chain = needs.get(item, _ONE_STAGE)
             if need == 1 and not is_chain:
                 chosen = self._choose_one()
                 if chosen is None or chosen[1]:
@@ -263,7 +271,7 @@ class Scheduler:
                     break
                 worker, is_queued = chosen
                 self._workers[worker].held.append(item)
-                commands.append(Start(item, (worker,), is_queued))
+                commands.append(_new_tuple(Start, (item, (worker,), is_queued)))
             else:
                 if self._running >= self.max_running:
                     break
@@ -284,7 +292,7 @@ class Scheduler:
                 item, _ = self._new.popitem(last=False)
                 self._admitted += 1
                 room -= 1
-                commands.append(Admit(item))
+                commands.append(_new_tuple(Admit, (item,)))
         return commands
 
     def _choose_one(self) -> tuple[Worker, bool] | None:

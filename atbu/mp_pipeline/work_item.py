@@ -37,7 +37,7 @@ class PipelineWorkItem:
         )
     )
 
-    # Defaults for classes that do not call our __init__.
+    # Defaults, also for classes that do not call our __init__.
     _cur_stage: int = 0
     _auto_copy_attr: bool = True
     user_obj: Any = None
@@ -50,12 +50,12 @@ class PipelineWorkItem:
     pipe_out: Connection | None = None
 
     def __init__(self, user_obj: Any = None, auto_copy_attr: bool = True, **kwargs: Any) -> None:
-        self._cur_stage = 0
+        # Only what differs from the class's defaults: an item is pickled on every trip to a worker.
         self.user_obj = user_obj
-        self.user_kwargs = kwargs
-        self.exceptions = None
-        self.pipe_conn = None
-        self._auto_copy_attr = auto_copy_attr
+        if kwargs:
+            self.user_kwargs = kwargs
+        if not auto_copy_attr:
+            self._auto_copy_attr = auto_copy_attr
 
     def __str__(self) -> str:
         own = " (the item itself)" if self.user_obj is self else f"{self.user_obj}"
@@ -122,8 +122,6 @@ class PipelineWorkItem:
             self.append_exception(failure)
         self.user_obj = self if wi.user_obj is wi else wi.user_obj
         if self._auto_copy_attr:
-            ours = PipelineWorkItem._OUR_ATTRIBUTES
-            mine = self.__dict__
-            for name, value in wi.__dict__.items():
-                if name not in ours:
-                    mine[name] = value
+            theirs = wi.__dict__
+            for name in theirs.keys() - PipelineWorkItem._OUR_ATTRIBUTES:
+                self.__dict__[name] = theirs[name]

@@ -40,6 +40,8 @@ class Workforce:
         self._engine = engine
         self._scheduler = engine.scheduler
         self._pool = pool
+        self._items = engine.items
+        self._deadlines = engine.deadlines
         self._pacing = Pacing()
         self._num_stillborn = 0
         self._last_init_failure: str | None = None
@@ -137,6 +139,7 @@ class Workforce:
     def _read(self, worker: Worker) -> bool:
         """Take all that has come; says whether the stream has ended."""
         frames, is_ended = worker.channel.receive()
+        worker.head_since = time.monotonic()
         num_answers = total_us = 0
         for fields, payload in frames:
             kind = fields[0]
@@ -172,7 +175,8 @@ class Workforce:
             member.stage_num = fields[2]
             payload = self._note_failed_at(member, payload)
         try:
-            member.answer = loads_answer(payload, member.originals)
+            originals = member.originals
+            member.answer = loads_answer(payload, originals) if originals else pickle.loads(payload)
         except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
             member.failure = self._unreadable("the result", member, ex)
         self._answered(worker, member)
@@ -195,17 +199,16 @@ class Workforce:
         return pickling_error(what, self._engine.label(member), describe_item(member.entry.item), ex)
 
     def _answered(self, worker: Worker, member: Member) -> None:
-        deadlines = self._engine.deadlines
-        deadlines.timed.discard(member)
-        if worker.queue:
-            worker.head_since = time.monotonic()
-            if deadlines.timed:
-                deadlines.start_clock(worker.queue[0])
+        timed = self._deadlines.timed
+        if timed:
+            timed.discard(member)
+            if worker.queue:
+                self._deadlines.start_clock(worker.queue[0])
         if member.run.is_chain:
             self._scheduler.released(member.entry, worker)
         else:
             self._scheduler.answered(member.entry, worker)
-        self._engine.items.end_member(member)
+        self._items.end_member(member)
 
     # -- runs taken back from behind one that turned out long
 
@@ -226,8 +229,7 @@ class Workforce:
             worker.num_taken_back += count
             for _ in range(count):
                 self._engine.deadlines.forget(worker.queue.pop())
-            self._pacing.reset()
-            self._scheduler.depth = 1
+            self._scheduler.depth = self._pacing.held_up()
             self._scheduler.taken_back(worker, count)
 
     # -- their end
