@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
 import threading
 import warnings
 import weakref
@@ -109,6 +110,7 @@ class MultiprocessingPipeline:
         self._num_pending = 0
         self._lock = threading.Lock()
         self._has_room = threading.Condition(self._lock)
+        self._pid = os.getpid()
         self._is_started = False
         self._is_closed = False
         self.was_graceful_shutdown = False
@@ -186,6 +188,10 @@ class MultiprocessingPipeline:
         return future
 
     def _check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise InvalidStateError(
+                f"pipeline {self.name!r} belongs to the process that made it; a forked copy has no thread to run it"
+            )
         if self._is_closed:
             raise PipelineClosed(f"pipeline {self.name!r} was shut down; make a new one")
         if self._engine.broken is not None:
@@ -276,7 +282,11 @@ class MultiprocessingPipeline:
         Args:
             wait: Return when all of that is done.
             cancel_pending: Cancel the items that no stage has been asked for yet.
+
+        In a process forked from the pipeline's own it does nothing.
         """
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             is_first = not self._is_closed
             self._is_closed = True
@@ -308,6 +318,8 @@ class MultiprocessingPipeline:
 
         Returns when all workers are gone. A thread stage cannot be ended; its item is failed all the same.
         """
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             self._is_closed = True
             self._has_room.notify_all()

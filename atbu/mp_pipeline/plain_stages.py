@@ -48,7 +48,7 @@ class PlainStage:
         attributes = stage.__dict__
         if tuple(attributes) != self._keys or not all(map(is_, attributes.values(), self._values)):
             return False
-        return all([inner.is_unchanged() for inner in self._inner.values()])
+        return all(inner.is_unchanged() for inner in self._inner.values())
 
     def make(self) -> Any:
         """A stage as unpickling would make it."""

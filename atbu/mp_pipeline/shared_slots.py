@@ -44,7 +44,10 @@ class SharedSlots:
     def take(self) -> int:
         """A slot for one writer. Raises RuntimeError when thousands are in use."""
         if self._free:
-            return self._free.pop()
+            number = self._free.pop()
+            # The position is its last owner's, who is gone: read as the new one's it would tell of runs begun.
+            self._words[number * SLOT_WORDS + POSITION_SEQ] = 0
+            return number
         if self._used == NUM_SLOTS:
             raise RuntimeError(f"more than {NUM_SLOTS} workers and threads at once")
         self._used += 1
