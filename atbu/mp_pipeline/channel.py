@@ -31,11 +31,14 @@ RESULT = 12
 ERROR = 13
 DROPPED = 14
 LOG = 15
+CHAIN_ENDED = 16
 
 # RUN flags.
 NEEDS_TICKET = 1
 HAS_PIPE_IN = 2
 HAS_PIPE_OUT = 4
+# The stages are a chain to be run inside the worker.
+IS_LOCAL_CHAIN = 8
 
 # RESULT flag: the item is failed; like an ERROR's, its payload begins with when that was (FAILED_AT).
 IS_FAILED = 1

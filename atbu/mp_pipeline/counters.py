@@ -14,16 +14,21 @@ from .shared_slots import FIRST_COUNTER
 class Counter:
     """One counter of the worker or thread that runs the stage."""
 
-    __slots__ = ("_index", "_words")
+    __slots__ = ("_index", "_lock", "_words")
 
-    def __init__(self, words: memoryview, index: int) -> None:
+    def __init__(self, words: memoryview, index: int, lock: threading.Lock | None = None) -> None:
         self._words = words
         self._index = index
+        self._lock = lock
 
     def add(self, n: int) -> None:
         """Add ``n`` >= 0; the sum wraps at 2**64."""
-        words, index = self._words, self._index
-        words[index] = (words[index] + n) & 0xFFFFFFFFFFFFFFFF
+        words, index, lock = self._words, self._index, self._lock
+        if lock is None:
+            words[index] = (words[index] + n) & 0xFFFFFFFFFFFFFFFF
+            return
+        with lock:
+            words[index] = (words[index] + n) & 0xFFFFFFFFFFFFFFFF
 
 
 class _Current(threading.local):
@@ -31,6 +36,8 @@ class _Current(threading.local):
 
     words: memoryview | None = None
     names: tuple[str, ...] = ()
+    # Where several threads have the same slot.
+    lock: threading.Lock | None = None
 
 
 _current = _Current()
@@ -45,11 +52,18 @@ def counter(name: str) -> Counter:
     """
     words = _current.words
     if words is not None and name in _current.names:
-        return Counter(words, FIRST_COUNTER + _current.names.index(name))
+        return Counter(words, FIRST_COUNTER + _current.names.index(name), _current.lock)
     return Counter(_NOWHERE, 0)
 
 
-def set_current_slot(words: memoryview | None, names: tuple[str, ...]) -> None:
-    """Said by the runner of stages, before the first stage of this thread and after the last."""
+def set_current_slot(words: memoryview | None, names: tuple[str, ...], lock: threading.Lock | None = None) -> None:
+    """Said by the runner of stages, before the first stage of this thread and after the last.
+
+    Args:
+        words: The slot; None: none.
+        names: The pipeline's counters.
+        lock: To be given where other threads add to the same slot.
+    """
     _current.words = words
     _current.names = names
+    _current.lock = lock

@@ -86,7 +86,7 @@ class Dispatcher:
         if run.num_pending != len(members):
             _reset(run)
         free = iter(workers)
-        for member in members:
+        for member in members if run.lead is None else (run.lead,):
             if member.is_process:
                 member.worker = worker = next(free)
                 member.is_started_late = is_queued
@@ -95,6 +95,8 @@ class Dispatcher:
             entry.item.before_attempt(entry.attempt)
             if run.is_chain:
                 self._start_chain(entry, run)
+            elif run.lead is not None:
+                self._send_alone(run.lead, wire.IS_LOCAL_CHAIN)
             elif members[0].is_process:
                 self._send_alone(members[0])
             else:
@@ -105,10 +107,10 @@ class Dispatcher:
         if run.is_chain or run.has_timeout:
             self._engine.deadlines.track(run, members)
 
-    def _send_alone(self, member: Member) -> None:
+    def _send_alone(self, member: Member, flags: int = 0) -> None:
         """The hot path: one item to one worker, no pipes."""
         pickled = self._pickle_item(member)
-        self._send(member, pickled, self._pickle_stages(member))
+        self._send(member, pickled, self._pickle_stages(member), flags)
 
     def _pickle_item(self, member: Member) -> Pickled:
         try:
@@ -241,7 +243,8 @@ class Dispatcher:
 
     def _fail_to_start(self, run: Run, ex: BaseException) -> None:
         """None of the run's members that were not started will be; the others see their pipes end."""
-        self._engine.not_started([member for member in run.members if not member.is_started], failure_to_record(ex))
+        members = run.members if run.lead is None else [run.lead]
+        self._engine.not_started([member for member in members if not member.is_started], failure_to_record(ex))
 
 
 def _reset(run: Run) -> None:
@@ -249,7 +252,7 @@ def _reset(run: Run) -> None:
     run.has_failed = False
     run.end_survivors_at = None
     run.num_pending = len(run.members)
-    for member in run.members:
+    for member in run.members if run.lead is None else [run.lead, *run.members]:
         member.answer = member.failure = member.killed_for = member.deadline = None
         member.is_done = member.is_started = False
         member.failed_at_ns = 0

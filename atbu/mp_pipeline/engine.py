@@ -286,8 +286,7 @@ class Engine:
                     self.scheduler.released(member.entry, worker)
                 else:
                     self.scheduler.withdrawn(member.entry, worker)
-            member.failure = failure
-            self.items.end_member(member)
+            self.items.fail_member(member, failure)
 
     # -- the end
 

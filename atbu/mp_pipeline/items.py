@@ -77,6 +77,13 @@ class Items:
         if not run.num_pending:
             self._end_run(member.entry, run)
 
+    def fail_member(self, member: Member, failure: BaseException) -> None:
+        """One member will not answer; for a chain inside one worker that is all of it."""
+        run = member.run
+        for each in run.members if member is run.lead else (member,):
+            each.failure = failure
+            self.end_member(each)
+
     def _end_run(self, entry: Entry, run: Run) -> None:
         if run.is_chain or not run.num_workers:
             self._engine.deadlines.forget_run(run)

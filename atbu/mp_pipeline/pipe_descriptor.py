@@ -93,8 +93,16 @@ def write_rest(connection: Connection, buffers: Sequence[Any], skip: int, interr
         try:
             skip = os.writev(fd, rest)
         except BlockingIOError:
+            call_on_full(connection)
             wait_ready(fd, select.POLLOUT, interrupt_fd)
             skip = 0
+
+
+def call_on_full(connection: Connection) -> None:
+    """Tell whoever wants to know that a write to ``connection`` is about to wait for its reader."""
+    on_full = getattr(connection, "on_full", None)
+    if on_full is not None:
+        on_full()
 
 
 def try_send(fd: int, frame: bytes) -> bool:

@@ -300,12 +300,16 @@ class MultiprocessingPipeline:
 
     def _end_unstarted(self) -> None:
         if self._engine.close_unstarted():
+            self._slots.close()
             self.was_graceful_shutdown = True
 
     def _join(self) -> None:
         assert self._engine.thread is not None
         self._engine.thread.join()
-        for thread in self._threads.close(self._engine.grace_s):
+        still_running = self._threads.close(self._engine.grace_s)
+        if not still_running:
+            self._slots.close()
+        for thread in still_running:
             self._engine.note_anomaly(
                 TimeoutError(f"thread {thread.name!r} still runs a stage"), "a thread stage did not end"
             )

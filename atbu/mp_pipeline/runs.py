@@ -56,6 +56,8 @@ class Run:
     """What an item does next, all of it at once."""
 
     is_chain = False
+    #: A chain that runs inside one worker, which is handed this one member for all of them.
+    lead: Member | None = None
     #: A stage of it has a time limit.
     has_timeout = False
     num_workers = 0
@@ -120,6 +122,10 @@ def plan_run(entry: Entry, stages: Sequence[PipelineStage], is_serial: bool) -> 
             each = stages[number]
             _add_member(run, entry, each, number, 1, each.is_subprocess and not is_serial)
         item._cur_stage = last + 1
+        if item.in_one_worker and run.num_workers == len(run.members) and not run.has_timeout:
+            run.is_chain = False
+            run.num_workers = 1
+            run.lead = Member(entry, run, first, len(run.members), is_process=True)
         return run
     return None
 

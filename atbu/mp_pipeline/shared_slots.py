@@ -33,9 +33,11 @@ class SharedSlots:
     def __init__(self) -> None:
         self._memfd = OwnedDescriptor(os.memfd_create("mp_pipeline-slots", os.MFD_CLOEXEC))
         os.ftruncate(self._memfd.fileno(), NUM_SLOTS * _SLOT_BYTES)
-        self._words = _map(self._memfd.fileno())
+        self._memory = mmap.mmap(self._memfd.fileno(), NUM_SLOTS * _SLOT_BYTES)
+        self._words = memoryview(self._memory).cast("Q")
+        self._views: dict[int, memoryview] = {}
         self._free: list[int] = []
-        self._used = 0
+        self._last_sums: list[int] | None = None
 
     def fileno(self) -> int:
         """The descriptor a worker maps."""
@@ -46,39 +48,49 @@ class SharedSlots:
         if self._free:
             number = self._free.pop()
             # The position is its last owner's, who is gone: read as the new one's it would tell of runs begun.
-            self._words[number * SLOT_WORDS + POSITION_SEQ] = 0
+            self._views[number][POSITION_SEQ] = 0
             return number
-        if self._used == NUM_SLOTS:
+        number = len(self._views)
+        if number == NUM_SLOTS:
             raise RuntimeError(f"more than {NUM_SLOTS} workers and threads at once")
-        self._used += 1
-        return self._used - 1
+        self._views[number] = self._words[number * SLOT_WORDS : (number + 1) * SLOT_WORDS]
+        return number
 
     def give_back(self, slot: int) -> None:
         """The writer is gone. Its counters stay in the sums."""
         self._free.append(slot)
 
     def slot(self, number: int) -> memoryview:
-        """One slot's words."""
-        return self._words[number * SLOT_WORDS : (number + 1) * SLOT_WORDS]
+        """The words of a slot that was taken."""
+        return self._views[number]
 
     def sum_counters(self, count: int) -> list[int]:
         """The first ``count`` counters, each summed over all slots."""
+        if self._last_sums is not None:
+            return self._last_sums[:count]
         sums = [0] * count
-        for number in range(self._used):
-            base = number * SLOT_WORDS + FIRST_COUNTER
+        for view in list(self._views.values()):
             for i in range(count):
-                sums[i] += self._words[base + i]
+                sums[i] += view[FIRST_COUNTER + i]
         return sums
 
     def close_descriptor(self) -> None:
-        """No worker will be started any more. The memory stays readable until this object is gone."""
+        """No worker will be started any more. The memory stays usable."""
         self._memfd.close()
+
+    def close(self) -> None:
+        """All writers are gone: keep the sums, and give back the memory and its descriptor."""
+        if self._last_sums is not None:
+            return
+        self._last_sums = self.sum_counters(MAX_COUNTERS)
+        self._memfd.close()
+        for view in self._views.values():
+            view.release()
+        self._words.release()
+        self._memory.close()
 
 
 def open_slot(memfd: int, number: int) -> memoryview:
     """One slot's words, in a worker."""
-    return _map(memfd)[number * SLOT_WORDS : (number + 1) * SLOT_WORDS]
-
-
-def _map(memfd: int) -> memoryview:
-    return memoryview(mmap.mmap(memfd, NUM_SLOTS * _SLOT_BYTES)).cast("Q")
+    words = memoryview(mmap.mmap(memfd, NUM_SLOTS * _SLOT_BYTES)).cast("Q")
+    return words[number * SLOT_WORDS : (number + 1) * SLOT_WORDS]

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import struct
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 from . import frames
 from .exception import InvalidPipeConnectionMessage, InvalidStateError, PipeConnectionAborted
 from .pipe_descriptor import (
+    call_on_full,
     close_descriptor,
     is_reader_gone,
     open_descriptor,
@@ -68,6 +70,8 @@ class StageConnection(Connection):
 
     #: Once this descriptor is readable, reading and writing raise PipeConnectionAborted instead of blocking.
     interrupt_fd: int | None = None
+    #: Called before a write waits for room, where the descriptor is non-blocking: the reader may not run yet.
+    on_full: Callable[[], None] | None = None
     #: What closes the descriptor in a forked copy; kept here by the runner of the stage.
     fork_copy: Any = None
 
@@ -128,7 +132,9 @@ class StageConnection(Connection):
             try_send(fd, frames.encode_abort(reason))
         elif self._is_wrapped or not self._is_bare:
             with contextlib.suppress(PipeConnectionAborted, OSError):
-                send_end_when_possible(fd, self.interrupt_fd)
+                if not try_send(fd, frames.END_FRAME):
+                    call_on_full(self)
+                    send_end_when_possible(fd, self.interrupt_fd)
 
     # What Connection offers, kept usable
 

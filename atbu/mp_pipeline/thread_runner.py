@@ -66,6 +66,7 @@ class ThreadRunner:
             del job
             with self._lock:
                 self._num_free += 1
+        set_current_slot(None, ())
 
     def owns(self, thread: threading.Thread) -> bool:
         return thread in self._threads

@@ -45,6 +45,9 @@ class PipelineWorkItem:
     exceptions: list[BaseException] | None = None
     #: The failures of attempts that were repeated, oldest first; None when there were none.
     attempts: list[BaseException] | None = None
+    #: Run a chain of piped process stages inside one worker: right for items so small that two processes cost more
+    #: than they save. The stages, their pipes, ends and failures are the same.
+    in_one_worker: bool = False
     pipe_conn: Connection | None = None
     pipe_in: Connection | None = None
     pipe_out: Connection | None = None

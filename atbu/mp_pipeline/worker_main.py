@@ -20,6 +20,7 @@ from .channel import ChannelClosed, WorkerChannel
 from .counters import set_current_slot
 from .descriptors import ItemPickler, PassedDescriptor, loads_received
 from .fork_guard import OwnedDescriptor
+from .local_chain import LocalChain
 from .log_relay import ChannelLogHandler
 from .pipe_io import StageConnection
 from .plain_stages import PlainStage, look_at
@@ -90,7 +91,7 @@ def run_worker(spec: WorkerSpec) -> None:
     end_with_parent(lifeline)
     leave_signals_to_the_parent()
     channel = WorkerChannel(socket.socket(fileno=stream), socket.socket(fileno=descriptors))
-    worker = _Worker(channel, OwnedDescriptor(ticket), open_slot(slots, spec.slot))
+    worker = _Worker(channel, OwnedDescriptor(ticket), open_slot(slots, spec.slot), spec.counter_names)
     os.close(slots)
     set_current_slot(worker.words, spec.counter_names)
     handler = worker.relay_log_records(spec.log_level)
@@ -146,10 +147,13 @@ def leave_signals_to_the_parent() -> None:
 class _Worker:
     """The state of the loop: the channel, what is known of the stages, and where we are."""
 
-    def __init__(self, channel: WorkerChannel, ticket: OwnedDescriptor, words: memoryview) -> None:
+    def __init__(
+        self, channel: WorkerChannel, ticket: OwnedDescriptor, words: memoryview, counter_names: tuple[str, ...]
+    ) -> None:
         self._channel = channel
         self._ticket = ticket
         self.words = words
+        self._counter_names = counter_names
         self._pickler = ItemPickler()
         # By (first stage, number of stages): the pickle that came last, and the stages kept, if they want to be.
         self._pickles: dict[tuple[int, int], bytes] = {}
@@ -193,6 +197,9 @@ class _Worker:
         words[POSITION_SEQ] = seq
         try:
             payload = self._channel.receive_payload(length)
+            if flags & wire.IS_LOCAL_CHAIN:
+                self._serve_local_chain((first, count), num_fds, stages_length, seq, payload, start_ns)
+                return
             outcome = self._run(flags, first, count, num_fds, stages_length, seq, payload)
         except ChannelClosed:
             raise
@@ -223,11 +230,7 @@ class _Worker:
     ) -> Outcome:
         """Unpickle what came and run its stages one after the other."""
         key = (first, count)
-        if stages_length:
-            self._pickles[key] = bytes(payload[:stages_length])
-            self._is_known[key] = False
-            self._plain.pop(key, None)
-            self._kept.pop(key, None)
+        self._learn_stages(key, payload[:stages_length])
         if not num_fds:
             return self._load_and_run(key, payload[stages_length:], None, None, [])
         fds = self._channel.receive_descriptors(seq, num_fds)
@@ -267,6 +270,52 @@ class _Worker:
         finally:
             for descriptor in passed:
                 descriptor.close()
+
+    def _serve_local_chain(
+        self, key: tuple[int, int], num_fds: int, stages_length: int, seq: int, payload: memoryview, start_ns: int
+    ) -> None:
+        """Run a chain inside this process; every stage answers for itself."""
+        self._learn_stages(key, payload[:stages_length])
+        fds = self._channel.receive_descriptors(seq, num_fds) if num_fds else []
+        passed: list[PassedDescriptor] = []
+        lock = threading.Lock()
+
+        def load() -> PipelineWorkItem:
+            item, copies = loads_received(payload[stages_length:], [os.dup(fd) for fd in fds])
+            passed.extend(copies)
+            return item  # type: ignore[no-any-return]
+
+        def use_counters() -> None:
+            set_current_slot(self.words, self._counter_names, lock)
+
+        def note_stage(number: int) -> None:
+            self.words[POSITION_STAGE] = key[0] + number
+
+        use_counters()
+        try:
+            chain = LocalChain(self._stages(key), load, self._encode, use_counters, note_stage)
+            outcomes = chain.run()
+        finally:
+            set_current_slot(self.words, self._counter_names)
+            for descriptor in passed:
+                descriptor.close()
+            for fd in fds:
+                os.close(fd)
+        ends = [
+            (at, True, self._encode_failure(failure)) if failure is not None else (at, False, answer)
+            for answer, failure, at in outcomes
+        ]
+        answer = pickle.dumps(ends)
+        spent = wire.duration_us(start_ns, time.monotonic_ns())
+        self.send(wire.HEADER.pack(wire.CHAIN_ENDED, 0, key[0], 0, 0, spent, seq, len(answer)), answer)
+
+    def _learn_stages(self, key: tuple[int, int], data: memoryview) -> None:
+        """Take a new pickle of stages, if there is one; the last one counts."""
+        if len(data):
+            self._pickles[key] = bytes(data)
+            self._is_known[key] = False
+            self._plain.pop(key, None)
+            self._kept.pop(key, None)
 
     def _stages(self, key: tuple[int, int]) -> tuple[PipelineStage, ...]:
         """The stages, as fresh as unpickling makes them, or the kept ones where they want that."""

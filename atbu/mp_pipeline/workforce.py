@@ -149,6 +149,10 @@ class Workforce:
                 self._on_result(worker, fields, payload)
             elif kind == wire.ERROR:
                 self._on_error(worker, fields, payload)
+            elif kind == wire.CHAIN_ENDED:
+                num_answers += 1
+                total_us += fields[5]
+                self._on_chain_ended(worker, payload)
             elif kind == wire.LOG:
                 self._on_log(payload)
             elif kind == wire.DROPPED:
@@ -180,6 +184,23 @@ class Workforce:
         except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
             member.failure = self._unreadable("the result", member, ex)
         self._answered(worker, member)
+
+    def _on_chain_ended(self, worker: Worker, payload: bytes) -> None:
+        """A chain inside one worker: each stage's answer or failure."""
+        lead: Member = worker.queue.popleft()
+        members = lead.run.members
+        for member, (failed_at_ns, is_failure, data) in zip(members, pickle.loads(payload), strict=True):
+            member.failed_at_ns = failed_at_ns
+            try:
+                if is_failure:
+                    member.failure = with_worker_traceback(*pickle.loads(data))
+                else:
+                    member.answer = loads_answer(data, lead.originals)
+            except BaseException as ex:  # noqa: BLE001 - see _on_result
+                member.failure = self._unreadable("the error" if is_failure else "the result", member, ex)
+        self._scheduler.answered(lead.entry, worker)
+        for member in members:
+            self._items.end_member(member)
 
     def _on_error(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
         member: Member = worker.queue.popleft()
@@ -270,8 +291,7 @@ class Workforce:
             member: Member = worker.queue.popleft()
             self._engine.deadlines.forget(member)
             if is_first and self._is_lost(member, started_seq):
-                member.failure = member.killed_for or self._death_of(member, worker, exitcode)
-                self._engine.items.end_member(member)
+                self._items.fail_member(member, member.killed_for or self._death_of(member, worker, exitcode))
             else:
                 again.append(member.entry)
             is_first = False
