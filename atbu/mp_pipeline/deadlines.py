@@ -90,6 +90,7 @@ class Deadlines:
             describe_item(member.entry.item),
             retried=member.entry.attempt,
         )
+        member.failed_at_ns = time.monotonic_ns()
         worker.kill()
 
     def _end_survivors(self, run: Run) -> None:

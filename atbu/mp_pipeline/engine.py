@@ -255,7 +255,8 @@ class Engine:
         self.threads.run(run)
 
     def _on_thread_done(self, member: Member, outcome: Outcome) -> None:
-        member.answer, member.failure, member.failed_at_ns = outcome
+        member.answer, failure, member.failed_at_ns = outcome
+        member.failure = None if failure is None else self.items.located(member, failure)
         self.items.end_member(member)
 
     def give_back_if_one_died(self, entry: Entry, workers: Sequence[Worker]) -> bool:

@@ -8,7 +8,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .exception import PipelineError, PipelineStageTimeout, PipelineTerminated, PipelineWorkerDied
+from .exception import (
+    PipelineError,
+    PipelinePicklingError,
+    PipelineResultIsNotPipelineWorkItem,
+    PipelineStageTimeout,
+    PipelineTerminated,
+    PipelineWorkerDied,
+)
 from .runs import Entry, Member, Run, describe_item, plan_run
 from .stage import stage_label
 from .stage_run import failure_to_record
@@ -76,6 +83,20 @@ class Items:
                 run.end_survivors_at = time.monotonic() + self._engine.grace_s
         if not run.num_pending:
             self._end_run(member.entry, run)
+
+    def located(self, member: Member, failure: BaseException) -> BaseException:
+        """Our own errors from where a stage runs know neither its name nor the item's; say both."""
+        if type(failure) is PipelinePicklingError and not failure.stage:
+            named: PipelineError = PipelinePicklingError(
+                failure.what, self._engine.label(member), describe_item(member.entry.item), failure.detail
+            )
+        elif type(failure) is PipelineResultIsNotPipelineWorkItem and failure.cause is None:
+            text = f"stage {self._engine.label(member)!r}: {failure.message} ({describe_item(member.entry.item)!r})"
+            named = PipelineResultIsNotPipelineWorkItem(text)
+        else:
+            return failure
+        named.__cause__ = failure.__cause__
+        return named
 
     def fail_member(self, member: Member, failure: BaseException) -> None:
         """One member will not answer; for a chain inside one worker that is all of it."""
@@ -162,6 +183,7 @@ class Items:
         self._entries.discard(entry)
         if entry.item._submission == entry.submission:
             entry.item._submission = None
+        entry.run = None  # the future, which a program may keep, keeps the entry
         self._engine.on_ended(entry)
 
     def _refuse(self, entry: Entry) -> None:

@@ -53,10 +53,12 @@ class ItemFuture(Future[Any]):
     def cancel(self) -> bool:
         """Cancel the item if no stage has been asked for it yet; says whether it is cancelled."""
         is_cancelled = super().cancel()
-        if is_cancelled and not self.entry.is_ended:
-            if self.entry.item._submission == self.entry.submission:
-                self.entry.item._submission = None
-            self.engine.post(lambda: self.engine.items.drop(self.entry))
+        entry = self.entry
+        if is_cancelled and not entry.is_ended:
+            if entry.item._submission == entry.submission:
+                entry.item._submission = None
+            items = self.engine.items
+            self.engine.post(lambda: items.drop(entry))
         return is_cancelled
 
 

@@ -104,7 +104,8 @@ def plan_run(entry: Entry, stages: Sequence[PipelineStage], is_serial: bool) -> 
         if not (stage.wants_all or stage.is_for_stage(item)):
             item._cur_stage = first + 1
             continue
-        if not stage.is_pipe_with_next_stage:
+        is_piped = stage.is_pipe_with_next_stage
+        if not is_piped:
             run = Run()
             is_process = stage.is_subprocess
             count = 1
@@ -161,7 +162,8 @@ def _chain_end(item: PipelineWorkItem, stages: Sequence[PipelineStage], first: i
     All of a chain must want the item; when one declines, none of it runs: None, the item standing behind that one.
     """
     last = first
-    while stages[last].is_pipe_with_next_stage:
+    is_piped = True  # the first has been asked
+    while is_piped:
         if last + 1 == len(stages):
             item._cur_stage = last
             raise PipelineLastStageError(
@@ -173,6 +175,7 @@ def _chain_end(item: PipelineWorkItem, stages: Sequence[PipelineStage], first: i
         if not (stages[last].wants_all or stages[last].is_for_stage(item)):
             item._cur_stage = last + 1
             return None
+        is_piped = stages[last].is_pipe_with_next_stage
     return last
 
 

@@ -193,7 +193,7 @@ class Workforce:
             member.failed_at_ns = failed_at_ns
             try:
                 if is_failure:
-                    member.failure = with_worker_traceback(*pickle.loads(data))
+                    member.failure = self._items.located(member, with_worker_traceback(*pickle.loads(data)))
                 else:
                     member.answer = loads_answer(data, lead.originals)
             except BaseException as ex:  # noqa: BLE001 - see _on_result
@@ -207,7 +207,7 @@ class Workforce:
         member.stage_num = fields[2]
         try:
             failure, text = pickle.loads(self._note_failed_at(member, payload))
-            member.failure = with_worker_traceback(failure, text)
+            member.failure = self._items.located(member, with_worker_traceback(failure, text))
         except BaseException as ex:  # noqa: BLE001 - it could be read in the worker, but not here
             member.failure = self._unreadable("the error", member, ex)
         self._answered(worker, member)
