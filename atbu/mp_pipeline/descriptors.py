@@ -8,7 +8,6 @@ original object, so nothing is sent back.
 from __future__ import annotations
 
 import copyreg
-import io
 import os
 import pickle
 import threading
@@ -89,6 +88,17 @@ _NOTHING: tuple[PassedDescriptor, ...] = ()
 _NO_FDS: list[int] = []
 
 
+# What multiprocessing adds to the table of picklers for processes it starts.
+_EXTRA_REDUCERS: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+
+
+class _Chunks:
+    """The file a pickler writes to: a small pickle comes as one chunk, which then is the result without a copy."""
+
+    def __init__(self, chunks: list[bytes]) -> None:
+        self.write = chunks.append
+
+
 class ItemPickler:
     """Pickles items, stages and answers, as a process start of multiprocessing would; one for one thread.
 
@@ -96,9 +106,9 @@ class ItemPickler:
     """
 
     def __init__(self) -> None:
-        self._buffer = io.BytesIO()
-        self._pickler = pickle.Pickler(self._buffer, PICKLE_PROTOCOL)
-        self._seen_reducers = (-1, -1)
+        self._chunks: list[bytes] = []
+        self._pickler = pickle.Pickler(_Chunks(self._chunks), PICKLE_PROTOCOL)
+        self._num_reducers = (-1, -1)
         self._originals: list[PassedDescriptor] = []
         self._fds: list[int] = []
 
@@ -122,24 +132,22 @@ class ItemPickler:
         return passed
 
     def _dump(self, obj: Any) -> bytes:
-        self._refresh_reducers()
-        buffer = self._buffer
+        extra = _EXTRA_REDUCERS
+        if len(copyreg.dispatch_table) != self._num_reducers[0] or len(extra) != self._num_reducers[1]:
+            self._refresh_reducers()
+        chunks = self._chunks
         try:
             self._pickler.dump(obj)
-            return buffer.getvalue()
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         finally:
             self._pickler.clear_memo()
-            buffer.seek(0)
-            buffer.truncate()
+            chunks.clear()
 
     def _refresh_reducers(self) -> None:
         # Modules register reducers when they are imported; a plain dict is what the C pickler looks up fastest.
-        extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-        seen = (len(copyreg.dispatch_table), len(extra))
-        if seen != self._seen_reducers:
-            self._seen_reducers = seen
-            table = {**copyreg.dispatch_table, **extra, PassedDescriptor: self._reduce_descriptor}
-            self._pickler.dispatch_table = table
+        self._num_reducers = (len(copyreg.dispatch_table), len(_EXTRA_REDUCERS))
+        table = {**copyreg.dispatch_table, **_EXTRA_REDUCERS, PassedDescriptor: self._reduce_descriptor}
+        self._pickler.dispatch_table = table
 
     def _reduce_descriptor(self, obj: PassedDescriptor) -> Any:
         if obj._index is not None:  # a worker's copy goes home as the parent's original

@@ -77,11 +77,14 @@ class FrameCursor:
     header may be brought along with the last of a body. Can be pickled.
     """
 
-    __slots__ = ("command_bytes", "header", "header_have", "is_ended", "kind", "left")
+    __slots__ = ("_known", "_known_header", "command_bytes", "header", "header_have", "is_ended", "kind", "left")
 
     def __init__(self) -> None:
         self.header = bytearray(HEADER_BYTES)
         self.header_have = 0
+        # Most streams consist of pieces of one size, so of one header.
+        self._known_header = b""
+        self._known = (0, 0, 0)
         #: The kind of the frame whose body is being taken; None between two frames.
         self.kind: int | None = None
         #: How many bytes at the start of the body are the command.
@@ -101,14 +104,15 @@ class FrameCursor:
         A body of no bytes still has to be left, by ``body_taken(0)``. Raises InvalidPipeConnectionMessage for what
         is no header of ours, at its first byte: the rest may never come.
         """
-        if not self.header_have:
-            return False
         header = self.header
-        if header[0] != MAGIC:
-            raise InvalidPipeConnectionMessage(_foreign_text(header[0]))
         if self.header_have < HEADER_BYTES:
+            if self.header_have and header[0] != MAGIC:
+                raise InvalidPipeConnectionMessage(_foreign_text(header[0]))
             return False
-        self.kind, self.command_bytes, data_bytes = decode_header(header)
+        if header != self._known_header:
+            self._known = decode_header(header)
+            self._known_header = bytes(header)
+        self.kind, self.command_bytes, data_bytes = self._known
         self.header_have = 0
         self.left = self.command_bytes + data_bytes
         return True

@@ -130,6 +130,9 @@ class Items:
                 item.append_exception(failure_to_record(ex))
         if first is not None:
             _put_first(item, _failure_of(first))
+        # Members know their run and the run its members: undone here, they need no garbage collection.
+        run.members = []
+        run.lead = None
         self.advance(entry)
 
     def _complete_stage(self, item: PipelineWorkItem, member: Member) -> None:
@@ -183,7 +186,8 @@ class Items:
         self._entries.discard(entry)
         if entry.item._submission == entry.submission:
             entry.item._submission = None
-        entry.run = None  # the future, which a program may keep, keeps the entry
+        entry.run = None
+        entry.future.entry = None  # a future is often kept; the entry need not be
         self._engine.on_ended(entry)
 
     def _refuse(self, entry: Entry) -> None:

@@ -39,9 +39,7 @@ class PipeReader:
         self._taken = taken
         self._message_body: list[bytes] = []
         self._failure: Callable[[], PipelineError] | None = None
-        # It makes a bytes object and has it filled in place; with a buffer of one byte all goes past its buffer.
-        self._body = _FrameBody(self._fill)
-        self._pieces: io.BufferedReader | None = None
+        self._body: _FrameBody | None = None
         self.num_bytes = 0
 
     @property
@@ -73,7 +71,9 @@ class PipeReader:
         """The rest of the current message, or the next; empty means the end. Messages without data are left out."""
         if self._cursor.kind is None and self._taken:
             return self._hand_out_all()
-        return self._take_rest() if self._enter_data(self._descriptor()) else self._hand_out_all()
+        if not self._enter_data(self._descriptor()):
+            return self._hand_out_all()
+        return self._take_rest()
 
     def read_all(self) -> bytes:
         """All data to the end."""
@@ -220,11 +220,12 @@ class PipeReader:
         left = self._cursor.left
         if left <= _SMALL_BYTES:
             return self._take(fd, left)
-        if self._pieces is None:
-            self._pieces = io.BufferedReader(self._body, 1)
-        piece = self._pieces.read(min(left, _MAX_PIECE_BYTES))
-        error, self._body.error = self._body.error, None
-        if error is not None:
+        body = self._body
+        if body is None:
+            body = self._body = _FrameBody(self._fill)
+        size = min(left, _MAX_PIECE_BYTES)
+        piece = body.read_in_place(size)
+        if len(piece) < size and (error := body.take_error()) is not None:
             if self._failure is None:
                 self._taken.append(piece)
             raise error
@@ -232,14 +233,14 @@ class PipeReader:
 
     def _take_rest(self) -> bytes:
         """Take the rest of the current data frame; it may have none."""
-        cursor = self._cursor
-        if cursor.kind is not None and not cursor.left:
-            cursor.body_taken(0)
-        while cursor.kind is not None:
+        cursor, taken = self._cursor, self._taken
+        while cursor.left:
             chunk = self._take_piece(self._descriptor())
-            if cursor.kind is None and not self._taken:
+            if not taken and not cursor.left:
                 return chunk
-            self._taken.append(chunk)
+            taken.append(chunk)
+        if cursor.kind is not None:
+            cursor.body_taken(0)
         return self._hand_out_all()
 
     def _hand_out_all(self) -> bytes:
@@ -261,12 +262,22 @@ class PipeReader:
 
 
 class _FrameBody(io.RawIOBase):
-    """What BufferedReader.read takes from: an exception looks like the end, so that what was read is not lost."""
+    """Lets io.BufferedReader make bytes objects and have them filled in place, which Python code can not.
+
+    An exception looks like the end to it, so that what had been read is given out and not lost.
+    """
 
     def __init__(self, fill: Callable[[memoryview], int]) -> None:
         super().__init__()
         self._fill = fill
-        self.error: BaseException | None = None
+        self._error: BaseException | None = None
+        # With a buffer of one byte all goes past the buffer.
+        self.read_in_place = io.BufferedReader(self, 1).read
+
+    def take_error(self) -> BaseException | None:
+        """What the last read was cut short by."""
+        error, self._error = self._error, None
+        return error
 
     def readable(self) -> bool:
         return True
@@ -274,6 +285,6 @@ class _FrameBody(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             return self._fill(buffer)
-        except BaseException as ex:  # noqa: BLE001 — it is raised again by whoever reads
-            self.error = ex
+        except BaseException as ex:  # noqa: BLE001 - raised again by whoever reads
+            self._error = ex
             return 0

@@ -28,6 +28,7 @@ from typing import Any
 from .cpus import usable_cpus
 from .engine import Engine
 from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
+from .item_future import ItemFuture
 from .runs import Entry, check_timeout
 from .scheduler import Scheduler
 from .shared_slots import MAX_COUNTERS, SharedSlots
@@ -42,24 +43,6 @@ _submissions = itertools.count(1)
 _claims = threading.Lock()
 # Pipelines whose threads run; ended at interpreter exit if the program has not.
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-class ItemFuture(Future[Any]):
-    """The future of a submitted item. Cancelling it frees the item, and its place, at once."""
-
-    entry: Entry
-    engine: Engine
-
-    def cancel(self) -> bool:
-        """Cancel the item if no stage has been asked for it yet; says whether it is cancelled."""
-        is_cancelled = super().cancel()
-        entry = self.entry
-        if is_cancelled and not entry.is_ended:
-            if entry.item._submission == entry.submission:
-                entry.item._submission = None
-            items = self.engine.items
-            self.engine.post(lambda: items.drop(entry))
-        return is_cancelled
 
 
 def _claim(work_item: PipelineWorkItem) -> int:
@@ -107,6 +90,10 @@ class MultiprocessingPipeline:
         _check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
         self.name = name
         self._stages: list[PipelineStage] = [] if stages is None else stages
+        for number, stage in enumerate(self._stages):
+            # before anything is opened that a refusal would leave behind
+            if getattr(stage, "timeout", None) is not None:
+                check_timeout(stage, number, stage.is_subprocess and not serial)
         self._counter_names = tuple(counters)
         self._max_pending = max_pending
         self._num_pending = 0
@@ -123,9 +110,6 @@ class MultiprocessingPipeline:
             self._slots.close_descriptor()
         self._threads = ThreadRunner(name, self._slots, self._counter_names)
         self._engine = Engine(name, self._stages, Scheduler(max_running), pool, self._threads, grace_s)
-        for number, stage in enumerate(self._stages):
-            if getattr(stage, "timeout", None) is not None:
-                check_timeout(stage, number, stage.is_subprocess and not serial)
         reference = weakref.ref(self)
 
         def on_ended(entry: Entry) -> None:

@@ -9,8 +9,7 @@ run back to back) in one worker or thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .exception import InvalidFunctionArgument, PipelineLastStageError
 from .stage import PipelineStage, stage_label
@@ -18,6 +17,7 @@ from .work_item import PipelineWorkItem
 
 if TYPE_CHECKING:
     from .descriptors import PassedDescriptor
+    from .item_future import ItemFuture
     from .workers import Worker
 
 
@@ -75,7 +75,7 @@ class Entry:
 
     __slots__ = ("attempt", "future", "is_admitted", "is_ended", "item", "num_free_restarts", "run", "submission")
 
-    def __init__(self, item: PipelineWorkItem, future: Future[Any], submission: int) -> None:
+    def __init__(self, item: PipelineWorkItem, future: ItemFuture, submission: int) -> None:
         self.item = item
         self.future = future
         self.submission = submission

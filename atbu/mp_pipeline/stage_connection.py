@@ -127,7 +127,6 @@ class StageConnection(Connection):
         return self.writable and self._owner_pid == os.getpid() and self.writer_state.can_end and not is_only_raw
 
     def _tell_verdict(self, fd: int, ok: bool, reason: str | None) -> None:
-        self.writer_state.is_ended = True
         if not ok:
             try_send(fd, frames.encode_abort(reason))
         elif self._is_wrapped or not self._is_bare:
