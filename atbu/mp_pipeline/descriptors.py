@@ -112,36 +112,37 @@ class ItemPickler:
         self._originals: list[PassedDescriptor] = []
         self._fds: list[int] = []
 
+    @property
+    def has_taken_descriptors(self) -> bool:
+        """Whether the last pickle held descriptors, whose duplicates are to be fetched by :meth:`passed`."""
+        return bool(self._fds)
+
     def dumps(self, obj: Any) -> bytes:
-        """Pickle ``obj``. A PassedDescriptor in it must be one that came from the parent."""
-        return self._dump(obj)
-
-    def dumps_passing(self, obj: Any) -> Pickled:
-        """Pickle ``obj`` together with duplicates of the descriptors in it."""
-        try:
-            data = self._dump(obj)
-        except BaseException:
-            for fd in self._fds:
-                os.close(fd)
-            self._originals, self._fds = [], []
-            raise
-        if not self._fds:
-            return Pickled(data, _NOTHING, _NO_FDS)
-        passed = Pickled(data, self._originals, self._fds)
-        self._originals, self._fds = [], []
-        return passed
-
-    def _dump(self, obj: Any) -> bytes:
-        extra = _EXTRA_REDUCERS
-        if len(copyreg.dispatch_table) != self._num_reducers[0] or len(extra) != self._num_reducers[1]:
+        """Pickle ``obj``. When it raises, no duplicates of descriptors are left."""
+        if len(copyreg.dispatch_table) != self._num_reducers[0] or len(_EXTRA_REDUCERS) != self._num_reducers[1]:
             self._refresh_reducers()
         chunks = self._chunks
         try:
             self._pickler.dump(obj)
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        except BaseException:
+            self.passed(b"").close()
+            raise
         finally:
             self._pickler.clear_memo()
             chunks.clear()
+
+    def passed(self, data: bytes) -> Pickled:
+        """The last pickle, together with duplicates of the descriptors in it."""
+        if not self._fds:
+            return Pickled(data, _NOTHING, _NO_FDS)
+        pickled = Pickled(data, self._originals, self._fds)
+        self._originals, self._fds = [], []
+        return pickled
+
+    def dumps_passing(self, obj: Any) -> Pickled:
+        """Both in one."""
+        return self.passed(self.dumps(obj))
 
     def _refresh_reducers(self) -> None:
         # Modules register reducers when they are imported; a plain dict is what the C pickler looks up fastest.

@@ -13,7 +13,7 @@ from .descriptors import ItemPickler, Pickled
 from .exception import PipelinePicklingError
 from .fork_guard import OwnedDescriptor
 from .plain_stages import PlainStage, look_at
-from .runs import Entry, Member, Run, describe_item
+from .runs import Entry, Member, Run, SoloRun, describe_item
 from .stage import PipelineStage, stage_label
 from .stage_connection import StageConnection
 from .stage_run import close_stage_end, failure_to_record, open_stage_end, pickling_error
@@ -22,6 +22,11 @@ from .workers import Worker
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+
+#: What stages a worker is asked for: the number of one, or the first and how many.
+StagesKey = int | tuple[int, int]
+_pack_header = wire.HEADER.pack
 
 
 class _SeenStages:
@@ -54,8 +59,8 @@ class Dispatcher:
         #: Counts the engine's turns. Stages are looked at once in each: who changes one and then submits an item has
         #: that item taken up in a later turn.
         self._turn = 0
-        #: By (first stage, number of stages): pickles that need not be made again while the stages stay as they are.
-        self._seen_stages: dict[tuple[int, int], _SeenStages] = {}
+        #: Pickles that need not be made again while the stages stay as they are.
+        self._seen_stages: dict[StagesKey, _SeenStages] = {}
         self._interrupts: dict[Run, OwnedDescriptor] = {}
 
     def send(self) -> list[Worker]:
@@ -80,6 +85,9 @@ class Dispatcher:
         """Start the entry's run on these workers, which the scheduler has set aside for it."""
         run = entry.run
         assert run is not None
+        if type(run) is SoloRun:
+            self._start_solo(entry, run, workers[0], is_queued)
+            return
         if run.is_chain and self._engine.give_back_if_one_died(entry, workers):
             return
         members = run.members
@@ -107,8 +115,50 @@ class Dispatcher:
         if run.is_chain or run.has_timeout:
             self._engine.deadlines.track(run, members)
 
-    def _send_alone(self, member: Member, flags: int = 0) -> None:
+    def _start_solo(self, entry: Entry, run: SoloRun, worker: Worker, is_queued: bool) -> None:
         """The hot path: one item to one worker, no pipes."""
+        if not run.num_pending:
+            _reset(run)
+        run.worker = worker
+        run.is_started_late = is_queued
+        worker.queue.append(run)
+        item = entry.item
+        try:
+            item.before_attempt(entry.attempt)
+            try:
+                data = self._pickler.dumps(item)
+            except BaseException as ex:
+                raise self._pickling_error("the item", run, ex) from ex
+            if self._pickler.has_taken_descriptors:
+                self._send(run, self._pickler.passed(data), self._pickle_stages(run))
+                return
+            seen = self._seen_stages.get(run.first)
+            if seen is not None and seen.turn == self._turn and worker.known_stages.get(run.first) is seen.data:
+                stages = b""
+            else:
+                stages = self._pickle_stages(run)
+        except BaseException as ex:  # noqa: BLE001 - pickling runs user code; descriptors may run out
+            self._fail_to_start(run, ex)
+            return
+        worker.last_seq = seq = run.seq = worker.last_seq + 1
+        flags = 0
+        if is_queued:
+            flags = wire.NEEDS_TICKET
+            worker.num_tickets_due += 1
+        else:
+            worker.head_since = time.monotonic()
+        size = len(stages)
+        outbox = worker.outbox
+        outbox.append(_pack_header(wire.RUN, flags, run.first, 1, 0, size, seq, size + len(data)))
+        if size:
+            outbox.append(stages)
+            worker.known_stages[run.first] = stages
+        outbox.append(data)
+        run.is_started = True
+        self._senders[worker] = None
+
+    def _send_alone(self, member: Member, flags: int = 0) -> None:
+        """One item to one worker, no pipes."""
         pickled = self._pickle_item(member)
         self._send(member, pickled, self._pickle_stages(member), flags)
 
@@ -122,7 +172,7 @@ class Dispatcher:
         """The pickle of the member's stages, or nothing where its worker has the very same already."""
         worker = member.worker
         assert worker is not None
-        key = (member.first, member.count)
+        key = _stages_key(member)
         seen = self._seen_stages.get(key)
         if seen is not None and (seen.turn == self._turn or seen.is_unchanged()):
             seen.turn = self._turn
@@ -134,13 +184,9 @@ class Dispatcher:
             except BaseException as ex:
                 raise self._pickling_error("the stage", member, ex) from ex
             self._remember(key, stages, data)
-        known = worker.known_stages
-        if known.get(key) == data:
-            return b""
-        known[key] = data
-        return data
+        return b"" if worker.known_stages.get(key) == data else data
 
-    def _remember(self, key: tuple[int, int], stages: tuple[PipelineStage, ...], data: bytes) -> None:
+    def _remember(self, key: StagesKey, stages: tuple[PipelineStage, ...], data: bytes) -> None:
         looks = [look_at(stage) for stage in stages]
         self._seen_stages.pop(key, None)
         if all(look is not None for look in looks):
@@ -175,6 +221,7 @@ class Dispatcher:
         outbox.append(head)
         if stages:
             outbox.append(stages)
+            worker.known_stages[_stages_key(member)] = stages
         outbox.append(item)
         member.is_started = True
         self._senders[worker] = None
@@ -245,6 +292,10 @@ class Dispatcher:
         """None of the run's members that were not started will be; the others see their pipes end."""
         members = run.members if run.lead is None else [run.lead]
         self._engine.not_started([member for member in members if not member.is_started], failure_to_record(ex))
+
+
+def _stages_key(member: Member) -> StagesKey:
+    return member.first if member.count == 1 else (member.first, member.count)
 
 
 def _reset(run: Run) -> None:

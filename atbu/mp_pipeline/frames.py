@@ -77,14 +77,14 @@ class FrameCursor:
     header may be brought along with the last of a body. Can be pickled.
     """
 
-    __slots__ = ("_known", "_known_header", "command_bytes", "header", "header_have", "is_ended", "kind", "left")
+    __slots__ = ("_known_bytes", "_known_header", "command_bytes", "header", "header_have", "is_ended", "kind", "left")
 
     def __init__(self) -> None:
         self.header = bytearray(HEADER_BYTES)
         self.header_have = 0
-        # Most streams consist of pieces of one size, so of one header.
+        # Of the last DATA frame that had any: most streams consist of pieces of one size.
         self._known_header = b""
-        self._known = (0, 0, 0)
+        self._known_bytes = 0
         #: The kind of the frame whose body is being taken; None between two frames.
         self.kind: int | None = None
         #: How many bytes at the start of the body are the command.
@@ -109,12 +109,23 @@ class FrameCursor:
             if self.header_have and header[0] != MAGIC:
                 raise InvalidPipeConnectionMessage(_foreign_text(header[0]))
             return False
-        if header != self._known_header:
-            self._known = decode_header(header)
-            self._known_header = bytes(header)
-        self.kind, self.command_bytes, data_bytes = self._known
+        if self.open_like_before():
+            return True
+        self.kind, self.command_bytes, data_bytes = decode_header(header)
         self.header_have = 0
         self.left = self.command_bytes + data_bytes
+        if self.kind == DATA and data_bytes:
+            self._known_header, self._known_bytes = bytes(header), data_bytes
+        return True
+
+    def open_like_before(self) -> bool:
+        """Enter the next frame if it has arrived and is DATA of the last one's size: open_frame's short way."""
+        if self.header_have < HEADER_BYTES or self.header != self._known_header:
+            return False
+        self.kind = DATA
+        self.command_bytes = 0
+        self.left = self._known_bytes
+        self.header_have = 0
         return True
 
     def body_taken(self, count: int) -> None:

@@ -54,12 +54,13 @@ class Items:
     def advance(self, entry: Entry) -> None:
         """Ask what an admitted item does next, or end it."""
         item = entry.item
-        if self._engine.broken is not None and not item.exceptions:
-            item.append_exception(self._engine.broken)
+        engine = self._engine
+        if engine.broken is not None and not item.exceptions:
+            item.append_exception(engine.broken)
         run = None
         if not item.exceptions:
             try:
-                run = plan_run(entry, self._engine.stages, self._engine.is_serial)
+                run = plan_run(entry, engine.stages, engine.is_serial)
             except BaseException as ex:  # noqa: BLE001 - is_for_stage and the properties are the user's
                 item.append_exception(failure_to_record(ex))
         if run is None:
@@ -83,6 +84,17 @@ class Items:
                 run.end_survivors_at = time.monotonic() + self._engine.grace_s
         if not run.num_pending:
             self._end_run(member.entry, run)
+
+    def end_solo(self, entry: Entry, stage_num: int, answer: PipelineWorkItem) -> None:
+        """A run of one process stage has succeeded: what end_member() comes to, in one step."""
+        if entry.is_ended:  # it was given up while this ran
+            self._scheduler.done(entry)
+            return
+        try:
+            entry.item.stage_complete(stage_num, answer, None)
+        except BaseException as ex:  # noqa: BLE001 - an override is the user's
+            entry.item.append_exception(failure_to_record(ex))
+        self.advance(entry)
 
     def located(self, member: Member, failure: BaseException) -> BaseException:
         """Our own errors from where a stage runs know neither its name nor the item's; say both."""
@@ -130,9 +142,10 @@ class Items:
                 item.append_exception(failure_to_record(ex))
         if first is not None:
             _put_first(item, _failure_of(first))
-        # Members know their run and the run its members: undone here, they need no garbage collection.
-        run.members = []
-        run.lead = None
+        if type(run) is Run:
+            # Members know their run and the run its members: undone here, they need no garbage collection.
+            run.members = []
+            run.lead = None
         self.advance(entry)
 
     def _complete_stage(self, item: PipelineWorkItem, member: Member) -> None:

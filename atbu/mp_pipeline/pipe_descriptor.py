@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -96,6 +97,13 @@ def write_rest(connection: Connection, buffers: Sequence[Any], skip: int, interr
             call_on_full(connection)
             wait_ready(fd, select.POLLOUT, interrupt_fd)
             skip = 0
+        except BrokenPipeError:
+            raise reader_gone() from None
+
+
+def reader_gone() -> BrokenPipeError:
+    """The error for data that nobody will read."""
+    return BrokenPipeError(errno.EPIPE, "the reader of the pipe has gone")
 
 
 def call_on_full(connection: Connection) -> None:

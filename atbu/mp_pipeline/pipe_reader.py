@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Final, NoReturn
@@ -56,9 +57,10 @@ class PipeReader:
         """Fill ``view`` with what is there of the current message, one byte at least; 0 means the end."""
         if self._taken:
             return self._hand_out_into(view)
-        if self._cursor.kind != DATA and not self._enter_data(self._descriptor()):
-            return 0
-        return self._fill(view)
+        cursor = self._cursor
+        if cursor.kind == DATA or cursor.open_like_before() or self._enter_data(self._descriptor()):
+            return self._fill(view)
+        return 0
 
     def read_some(self, limit: int) -> bytes:
         """Up to ``limit`` bytes of the current message, one at least; empty means the end."""
@@ -69,11 +71,12 @@ class PipeReader:
 
     def read_message(self) -> bytes:
         """The rest of the current message, or the next; empty means the end. Messages without data are left out."""
-        if self._cursor.kind is None and self._taken:
+        cursor = self._cursor
+        if cursor.kind is None and self._taken:
             return self._hand_out_all()
-        if not self._enter_data(self._descriptor()):
-            return self._hand_out_all()
-        return self._take_rest()
+        if cursor.kind == DATA or cursor.open_like_before() or self._enter_data(self._descriptor()):
+            return self._take_rest()
+        return self._hand_out_all()
 
     def read_all(self) -> bytes:
         """All data to the end."""
@@ -198,17 +201,23 @@ class PipeReader:
 
     def _fill(self, view: memoryview) -> int:
         """Take what is there of the current frame straight into ``view``, one byte at least."""
-        fd = self._descriptor()
         cursor = self._cursor
         left, size = cursor.left, len(view)
-        if size < left or cursor.kind != DATA:
-            got = read_into(fd, (view if size <= left else view[:left],), self._interrupt_fd)
+        if size > left:
+            view = view[:left]
+        # The next header comes along in the same system call.
+        buffers = (view, cursor.header) if size >= left and cursor.kind == DATA else (view,)
+        fd = self._connection._handle
+        if fd is None or self._interrupt_fd is not None:
+            got = read_into(self._descriptor(), buffers, self._interrupt_fd)
         else:
-            # The next header comes along in the same system call.
-            got = read_into(fd, (view if size == left else view[:left], cursor.header), self._interrupt_fd)
-            if got > left:
-                cursor.header_arrived(got - left)
-                got = left
+            try:
+                got = os.readv(fd, buffers)
+            except (BlockingIOError, ConnectionResetError):
+                got = read_into(fd, buffers, None)
+        if got > left:
+            cursor.header_have = got - left
+            got = left
         if not got:
             self._fail(PipeConnectionAborted)
         cursor.body_taken(got)

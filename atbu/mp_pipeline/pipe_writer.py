@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 from .exception import InvalidFunctionArgument, PipeConnectionAlreadyEof
 from .frames import DATA, DATA_FINAL, HEADER_BYTES, MESSAGE, encode_header
-from .pipe_descriptor import grow_pipe, send_in_background, try_send, write_rest
+from .pipe_descriptor import grow_pipe, reader_gone, send_in_background, try_send, write_rest
 from .pipe_message import (
     PIPE_CONN_MSG_CMD_DATA,
     PipeConnectionMessage,
@@ -106,6 +106,8 @@ class PipeWriter:
                 sent = os.writev(fd, buffers)
             except BlockingIOError:
                 sent = 0
+            except BrokenPipeError:
+                raise reader_gone() from None
         else:
             # A blocking write of more than there is room for would not see the interrupt.
             os.set_blocking(fd, False)

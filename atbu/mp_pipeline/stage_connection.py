@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import struct
@@ -20,6 +19,7 @@ from .pipe_descriptor import (
     is_reader_gone,
     open_descriptor,
     read_some,
+    reader_gone,
     send_end_when_possible,
     try_send,
     write_rest,
@@ -49,7 +49,7 @@ class WriterState:
     def refuse_mid_frame(self, fd: int) -> NoReturn:
         """Raise what fits a write after one that failed half-way."""
         if is_reader_gone(fd):
-            raise BrokenPipeError(errno.EPIPE, "the reader of the pipe has gone")
+            raise reader_gone()
         raise PipeConnectionAborted("an earlier write was interrupted half-way, so nothing can follow it")
 
 

@@ -187,7 +187,8 @@ class _Worker:
     def _serve_run(self, fields: tuple[int, ...]) -> None:
         _, flags, first, count, num_fds, stages_length, seq, length = fields
         if flags & wire.NEEDS_TICKET and not self._take_ticket():
-            self._channel.receive_payload(length)
+            payload = self._channel.receive_payload(length)
+            self._learn_stages((first, count), payload[:stages_length])  # the parent knows we have had them
             self.send(wire.frame(wire.DROPPED, seq))
             return
         words = self.words

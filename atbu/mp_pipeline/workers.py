@@ -53,8 +53,8 @@ class Worker:
         self.init_failure: str | None = None
         #: What it was given and has not answered, oldest first (the engine's members).
         self.queue: deque[Any] = deque()
-        #: The stage pickles it has, by (first stage, number of stages).
-        self.known_stages: dict[tuple[int, int], bytes] = {}
+        #: The stage pickles it has, by the number of the stage, or the first and how many.
+        self.known_stages: dict[int | tuple[int, int], bytes] = {}
         #: Frames to send when the engine has decided all it can.
         self.outbox: list[bytes] = []
         #: Tickets for the runs in the outbox.

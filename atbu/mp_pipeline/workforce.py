@@ -17,7 +17,7 @@ from .descriptors import loads_answer
 from .exception import PipelineBroken, PipelineWorkerDied
 from .log_relay import handle_record
 from .pacing import Pacing
-from .runs import Entry, Member, describe_item
+from .runs import Entry, Member, SoloRun, describe_item
 from .stage_run import pickling_error, with_worker_traceback
 from .workers import Worker, WorkerPool, describe_end
 
@@ -175,6 +175,16 @@ class Workforce:
 
     def _on_result(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
         member: Member = worker.queue.popleft()
+        if type(member) is SoloRun and not fields[1] and not member.originals:
+            try:
+                answer = pickle.loads(payload)
+            except BaseException as ex:  # noqa: BLE001 - as below
+                member.failure = self._unreadable("the result", member, ex)
+                self._answered(worker, member)
+                return
+            self._scheduler.answered(member.entry, worker)
+            self._items.end_solo(member.entry, member.first, answer)
+            return
         if fields[1] & wire.IS_FAILED:
             member.stage_num = fields[2]
             payload = self._note_failed_at(member, payload)
