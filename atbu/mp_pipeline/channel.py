@@ -232,7 +232,11 @@ class WorkerChannel:
         return fields
 
     def receive_payload(self, length: int) -> memoryview:
-        """The ``length`` bytes behind the header just received."""
+        """The ``length`` bytes behind the header just received.
+
+        Raises:
+            MemoryError: there is no room for them; they have been passed over.
+        """
         buffered = len(self._buffer) - self._at
         if buffered < length:
             if length > _RECV_BYTES:
@@ -243,8 +247,12 @@ class WorkerChannel:
         return view
 
     def _receive_large(self, length: int) -> memoryview:
-        whole = memoryview(bytearray(length))
         have = len(self._buffer) - self._at
+        try:
+            whole = memoryview(bytearray(length))
+        except MemoryError:
+            self._pass_over(length)
+            raise
         whole[:have] = memoryview(self._buffer)[self._at :]
         self._buffer, self._at = b"", 0
         while have < length:
@@ -253,6 +261,16 @@ class WorkerChannel:
                 raise ChannelClosed
             have += got
         return whole
+
+    def _pass_over(self, length: int) -> None:
+        """Read what there is no memory for and forget it, so that the next header is found."""
+        left = length - (len(self._buffer) - self._at)
+        self._buffer, self._at = b"", 0
+        while left > 0:
+            chunk = self._stream.recv(min(left, _RECV_BYTES))
+            if not chunk:
+                raise ChannelClosed
+            left -= len(chunk)
 
     def _fill(self, need: int) -> None:
         parts = [self._buffer[self._at :]]

@@ -130,7 +130,11 @@ class Dispatcher:
             except BaseException as ex:
                 raise self._pickling_error("the item", run, ex) from ex
             if self._pickler.has_taken_descriptors:
-                self._send(run, self._pickler.passed(data), self._pickle_stages(run))
+                pickled = self._pickler.passed(data)
+                try:
+                    self._send(run, pickled, self._pickle_stages(run))
+                finally:
+                    pickled.close()
                 return
             seen = self._seen_stages.get(run.first)
             if seen is not None and seen.turn == self._turn and worker.known_stages.get(run.first) is seen.data:
@@ -159,8 +163,8 @@ class Dispatcher:
 
     def _send_alone(self, member: Member, flags: int = 0) -> None:
         """One item to one worker, no pipes."""
-        pickled = self._pickle_item(member)
-        self._send(member, pickled, self._pickle_stages(member), flags)
+        stages = self._pickle_stages(member)
+        self._send(member, self._pickle_item(member), stages, flags)
 
     def _pickle_item(self, member: Member) -> Pickled:
         try:
@@ -207,8 +211,10 @@ class Dispatcher:
         if ends or pickled.fds:
             fds = [*ends, *pickled.fds]
             num_fds = len(fds)
-            worker.channel.send_descriptors(seq, fds)
-            pickled.close()
+            try:
+                worker.channel.send_descriptors(seq, fds)
+            finally:
+                pickled.close()
         if member.is_started_late:
             flags |= wire.NEEDS_TICKET
             worker.num_tickets_due += 1

@@ -96,7 +96,7 @@ def run_on_thread(
     passed: list[PassedDescriptor] = []
     try:
         if not is_isolated:
-            outcome = run_stage(stage, copy.copy(item), pipe_in, pipe_out)
+            outcome = run_stage(stage, _copy(item), pipe_in, pipe_out)
         else:
             outcome, passed = _run_isolated(stage, item, pipe_in, pipe_out)
     except BaseException as ex:  # noqa: BLE001 - a copy that raises fails this item alone
@@ -110,6 +110,14 @@ def run_on_thread(
     if outcome.failure is not None:
         return outcome._replace(answer=None, failure=failure_to_record(outcome.failure))
     return outcome
+
+
+def _copy(item: PipelineWorkItem) -> PipelineWorkItem:
+    """A thread stage's own copy: shallow, but an item that is its own payload stays so."""
+    own = copy.copy(item)
+    if item.user_obj is item:
+        own.user_obj = own
+    return own
 
 
 def _run_isolated(
@@ -132,7 +140,7 @@ def _run_isolated(
         except BaseException as ex:
             raise pickling_error("the item", "", "", ex) from ex
     else:
-        own_copy, passed = copy.copy(item), []
+        own_copy, passed = _copy(item), []
 
     def encode(returned: PipelineWorkItem) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -189,6 +190,10 @@ class _Worker:
         if flags & wire.NEEDS_TICKET and not self._take_ticket():
             payload = self._channel.receive_payload(length)
             self._learn_stages((first, count), payload[:stages_length])  # the parent knows we have had them
+            if num_fds:
+                with contextlib.suppress(OSError):  # lost on the way: nothing to close
+                    for fd in self._channel.receive_descriptors(seq, num_fds):
+                        os.close(fd)
             self.send(wire.frame(wire.DROPPED, seq))
             return
         words = self.words
