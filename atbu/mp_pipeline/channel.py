@@ -42,6 +42,8 @@ IS_LOCAL_CHAIN = 8
 
 # RESULT flag: the item is failed; like an ERROR's, its payload begins with when that was (FAILED_AT).
 IS_FAILED = 1
+# ERROR flag: there was no memory for what came, stages' pickles included.
+STAGES_LOST = 2
 FAILED_AT = struct.Struct("<Q")  # CLOCK_MONOTONIC ns
 
 # kind, flags, first stage, number of stages, descriptors, length of the stages' part or a duration in us,

@@ -201,6 +201,7 @@ class _Worker:
         words[POSITION_STAGE] = first
         words[POSITION_START_NS] = start_ns
         words[POSITION_SEQ] = seq
+        payload = None
         try:
             payload = self._channel.receive_payload(length)
             if flags & wire.IS_LOCAL_CHAIN:
@@ -221,7 +222,8 @@ class _Worker:
             self.send(wire.HEADER.pack(wire.RESULT, flags, stage, 0, 0, spent, seq, len(answer)), answer)
         else:
             answer = wire.FAILED_AT.pack(outcome.failed_at_ns) + self._encode_failure(outcome.failure)
-            self.send(wire.HEADER.pack(wire.ERROR, 0, stage, 0, 0, spent, seq, len(answer)), answer)
+            lost = wire.STAGES_LOST if payload is None else 0
+            self.send(wire.HEADER.pack(wire.ERROR, lost, stage, 0, 0, spent, seq, len(answer)), answer)
 
     def _take_ticket(self) -> bool:
         """The right to start a run that was queued behind another; the parent takes tickets back as it does runs."""

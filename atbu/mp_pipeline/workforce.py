@@ -215,6 +215,8 @@ class Workforce:
     def _on_error(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
         member: Member = worker.queue.popleft()
         member.stage_num = fields[2]
+        if fields[1] & wire.STAGES_LOST:
+            worker.known_stages.clear()
         try:
             failure, text = pickle.loads(self._note_failed_at(member, payload))
             member.failure = self._items.located(member, with_worker_traceback(failure, text))
