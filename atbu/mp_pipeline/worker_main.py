@@ -188,8 +188,8 @@ class _Worker:
     def _serve_run(self, fields: tuple[int, ...]) -> None:
         _, flags, first, count, num_fds, stages_length, seq, length = fields
         if flags & wire.NEEDS_TICKET and not self._take_ticket():
-            payload = self._channel.receive_payload(length)
-            self._learn_stages((first, count), payload[:stages_length])  # the parent knows we have had them
+            unwanted = self._channel.receive_payload(length)
+            self._learn_stages((first, count), unwanted[:stages_length])  # the parent knows we have had them
             if num_fds:
                 with contextlib.suppress(OSError):  # lost on the way: nothing to close
                     for fd in self._channel.receive_descriptors(seq, num_fds):
@@ -201,7 +201,7 @@ class _Worker:
         words[POSITION_STAGE] = first
         words[POSITION_START_NS] = start_ns
         words[POSITION_SEQ] = seq
-        payload = None
+        payload: memoryview | None = None
         try:
             payload = self._channel.receive_payload(length)
             if flags & wire.IS_LOCAL_CHAIN:

@@ -1,0 +1,1 @@
+"""Speed and memory, each beside its peers in the same run: ``python -m benchmarks``."""

@@ -1,0 +1,1 @@
+"""The ``mpp`` command: pipelines of stages from the command line."""

@@ -1,0 +1,200 @@
+"""The commands and their options, as Typer shows them. What they do stands in modules of their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from . import exit_codes
+from .errors import UsageProblem, one_line
+from .lean_typer import LeanCommand, LeanGroup
+from .stdio import Stdio
+from .tell import tell
+
+# Plain help: rich's rendering costs 80 ms.
+app = typer.Typer(
+    name="mpp",
+    cls=LeanGroup,
+    help="Run bytes and files through a pipeline of stages, on all cores.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+Pipeline = Annotated[
+    str,
+    typer.Argument(
+        metavar="PIPELINE",
+        help="A ready-made pipeline (see 'mpp pipelines'), file.toml, module:object or ./file.py:object.",
+        show_default=False,
+    ),
+]
+AppDir = Annotated[
+    str | None,
+    typer.Option("--app-dir", metavar="DIR", help="Look for the module of module:object in this folder first."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # costs 25 ms
+
+        typer.echo(f"mpp {version('atbu-mp-pipeline-pkg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _mpp(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run bytes and files through a pipeline of stages, on all cores."""
+
+
+@app.command("run", cls=LeanCommand)
+def _run(
+    ctx: typer.Context,
+    pipeline: Pipeline,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="Files; '-' is standard input, and the default. The output of each stands beside it.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write this file; '-' is standard output.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace existing files; write compressed data to a terminal.")
+    ] = False,
+    app_dir: AppDir = None,
+    jobs: Annotated[
+        str | None, typer.Option("--jobs", "-j", metavar="N", help="Files at once; as many as usable CPUs by default.")
+    ] = None,
+    progress: Annotated[
+        str,
+        typer.Option(
+            "--progress", metavar="auto|bar|plain|none", help="Show a bar, plain lines every 10 s, or only a summary."
+        ),
+    ] = "auto",
+    size_hint: Annotated[
+        str | None,
+        typer.Option("--size-hint", metavar="SIZE", help="How much standard input will bring, such as 40G."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and every finished file.")] = False,
+) -> int:
+    """Run data through a pipeline: standard input to standard output, or files.
+
+    Exit status: 0 all done; 1 the run failed; 2 a wrong command line or definition; 3 some of several files failed.
+    """
+    stdio: Stdio = ctx.obj
+    if not inputs and not stdio.in_was_closed and sys.stdin.isatty():
+        tell(ctx.get_help())
+        return exit_codes.USAGE
+    from .run import RunOptions, run
+
+    return run(
+        RunOptions(
+            pipeline=pipeline,
+            inputs=tuple(inputs or ("-",)),
+            output=output,
+            force=force,
+            app_dir=app_dir,
+            jobs=jobs,
+            progress=progress,
+            size_hint=size_hint,
+            quiet=quiet,
+            verbose=verbose,
+        ),
+        stdio,
+    )
+
+
+@app.command("check", cls=LeanCommand)
+def _check(ctx: typer.Context, pipeline: Pipeline, app_dir: AppDir = None) -> int:
+    """Validate a pipeline and show its plan. Nothing is run."""
+    from .plan import show_plan
+
+    return show_plan(pipeline, app_dir, ctx.obj)
+
+
+@app.command("stages", cls=LeanCommand)
+def _stages(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show this stage and its options.", show_default=False)
+    ] = None,
+) -> int:
+    """List what can stand in 'use = ...' of a stage, or show one with its options."""
+    from .listing import show_stage, show_stages
+
+    return show_stages(ctx.obj) if name is None else show_stage(name, ctx.obj)
+
+
+@app.command("pipelines", cls=LeanCommand)
+def _pipelines(ctx: typer.Context) -> int:
+    """List the ready-made pipelines."""
+    from .listing import show_pipelines
+
+    return show_pipelines(ctx.obj)
+
+
+def run_app(args: list[str], stdio: Stdio) -> int:
+    """Run one command line; returns the exit status."""
+    command = typer.main.get_command(app)
+    stdio.words_to_stdout()
+    status = _run_command(command, args, stdio)
+    try:
+        stdio.words_to_stderr()
+    except OSError as ex:
+        return status or _complain(ex, [f"mpp: {ex.strerror}"], exit_codes.FAILED)
+    return status
+
+
+def _run_command(command: Any, args: list[str], stdio: Stdio) -> int:
+    try:
+        status = command.main(args=args, prog_name="mpp", standalone_mode=False, obj=stdio)
+    except UsageProblem as ex:
+        return _complain(ex, ex.lines, exit_codes.USAGE)
+    except Exception as ex:  # noqa: BLE001 - one line for the user; -v shows the traceback
+        return _complain_of(ex)
+    return status if isinstance(status, int) else exit_codes.DONE
+
+
+def _complain(error: BaseException, lines: Iterable[str], status: int) -> int:
+    for line in lines:
+        tell(line)
+    if "-v" in sys.argv or "--verbose" in sys.argv:
+        import traceback
+
+        tell("".join(traceback.format_exception(error)).rstrip())
+    return status
+
+
+def _complain_of(error: Exception) -> int:
+    """Say in one line what Typer found wrong; which module its errors come from depends on its version."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        from .failures import error_words
+
+        words = f"mpp: {one_line(error_words(error))}"
+        if not isinstance(error, OSError):
+            words += " (this should not happen; -v shows where it comes from)"
+        return _complain(error, [words], exit_codes.FAILED)
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        tell(format_message())
+        return exit_codes.USAGE
+    path = context.command_path if context is not None else "mpp"
+    words = f"mpp: {one_line(format_message()).rstrip('.')} (see '{path} --help')"
+    return _complain(error, [words], exit_codes.USAGE)

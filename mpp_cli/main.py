@@ -1,0 +1,19 @@
+"""The entry point of ``mpp``: descriptors first, then the command line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its status."""
+    # Until a run listens for it there is nothing to clean up, and a traceback would tell nobody anything.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from .stdio import Stdio
+
+    stdio = Stdio()
+    from .app import run_app
+
+    sys.exit(run_app(sys.argv[1:], stdio))

@@ -1,0 +1,79 @@
+"""``mpp check``: the plan of a pipeline as a table, without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import exit_codes
+from .definition import load_definition
+from .errors import one_line, shown
+from .planned import Definition, PlannedStage
+from .stdio import Stdio
+from .tables import aligned, value_words
+
+
+def show_plan(pipeline: str, app_dir: str | None, stdio: Stdio) -> int:
+    """Load a definition, running its Python code where it has some, and print its plan on standard output.
+
+    Raises:
+        UsageProblem: The definition is wrong.
+    """
+    stdio.words_to_stderr()
+    definition = load_definition(pipeline, app_dir)
+    stdio.show(plan_lines(definition))
+    return exit_codes.DONE
+
+
+def plan_lines(definition: Definition) -> list[str]:
+    """The plan in lines: each stage, where it runs, what joins it to the next, and its options."""
+    rows = [("", "stage", "runs in", "then", "options")]
+    for number, planned in enumerate(definition.planned, start=1):
+        rows.append(
+            (
+                str(number),
+                one_line(_stage_words(planned)),
+                "a process" if planned.stage.is_subprocess else "a thread",
+                _joint(definition.planned, number - 1),
+                one_line(_options_words(planned)),
+            )
+        )
+    origin = "" if definition.origin == definition.name else f" ({shown(definition.origin)})"
+    lines = [f"pipeline {shown(definition.name)}{origin}", *aligned(rows)]
+    suffix = "".join(getattr(stage, "adds_suffix", None) or "" for stage in definition.stages)
+    own = [getattr(stage, "suffix", None) for stage in definition.stages if getattr(stage, "is_sink", False)]
+    if own and own[-1]:
+        suffix = str(own[-1])
+    if suffix:
+        lines.append(f"output of FILE: FILE{shown(suffix)}")
+    return lines
+
+
+def _stage_words(planned: PlannedStage) -> str:
+    words = planned.label if planned.label == planned.use else f"{planned.label} ({planned.use})"
+    return f"{words} (added)" if planned.is_appended else words
+
+
+def _joint(planned: Sequence[PlannedStage], index: int) -> str:
+    """What joins a stage to the next. A stage whose answer depends on the item may say otherwise later."""
+    if index == len(planned) - 1:
+        return "end"
+    return "pipe" if planned[index].stage.is_pipe_with_next_stage else "whole item"
+
+
+def _options_words(planned: PlannedStage) -> str:
+    """The options in force: those given, then the defaults of the others."""
+    from mpp_stages.options import describe_options
+
+    given: dict[str, Any] = dict(planned.options)
+    words = [f"{name}={value_words(value)}" for name, value in given.items()]
+    for option in describe_options(type(planned.stage)):
+        if option.name not in given and not option.is_required:
+            value = getattr(planned.stage, option.name, option.default)
+            words.append(f"{option.name}={value_words(value)}")
+    stage = planned.stage
+    if stage.timeout is not None:
+        words.append(f"timeout={value_words(stage.timeout)}")
+    if stage.retries:
+        words.append(f"retries={stage.retries}")
+    return " ".join(words)

@@ -1,0 +1,115 @@
+"""The figures of a run and their words. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
+#: Below this share of the work, or this time, a rate says nothing about the rest.
+_MIN_SHARE_FOR_ETA: Final = 0.001
+_MIN_ELAPSED_S: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A run at one moment.
+
+    Attributes:
+        total_bytes: How many bytes there are to read, where that is known.
+        items_total: How many inputs there are.
+        failed: How many of the :attr:`items_done` failed.
+    """
+
+    bytes_in: int
+    bytes_out: int
+    elapsed_s: float
+    total_bytes: int | None = None
+    items_done: int = 0
+    items_total: int = 1
+    failed: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """What part of the bytes has been read, from 0 to 1, where the total is known."""
+        if not self.total_bytes:
+            return None
+        return min(1.0, self.bytes_in / self.total_bytes)
+
+    @property
+    def rate(self) -> float:
+        """Bytes read in a second, over the whole time."""
+        return self.bytes_in / max(self.elapsed_s, 1e-9)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end at the rate so far, where the total is known."""
+        share = self.share
+        if share is None or share < _MIN_SHARE_FOR_ETA or self.elapsed_s < _MIN_ELAPSED_S:
+            return None
+        return self.elapsed_s * (1 - share) / share
+
+
+def size_words(count: float) -> str:
+    """``0 B``, ``999 B``, ``1.00 kB``, ``12.3 MB``, ``456 GB``: three digits, powers of 1000."""
+    unit = 0
+    while count >= 999.5 and unit < len(_UNITS) - 1:
+        count /= 1000
+        unit += 1
+    if unit == 0:
+        return f"{count:.0f} B"
+    digits = 2 if count < 9.995 else 1 if count < 99.95 else 0
+    return f"{count:.{digits}f} {_UNITS[unit]}"
+
+
+def time_words(seconds: float) -> str:
+    """``0.4 s``, ``12 s``, ``3:05``, ``1:02:03``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, _MINUTE_S)
+    if whole < _HOUR_S:
+        return f"{minutes}:{rest:02}"
+    hours, minutes = divmod(minutes, _MINUTE_S)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def ratio_words(bytes_in: int, bytes_out: int) -> str:
+    """Output as a percentage of input, or nothing before there is any."""
+    return f"{100 * bytes_out / bytes_in:.1f} %" if bytes_in else ""
+
+
+def progress_words(figures: Figures) -> str:
+    """One line of a run that goes on."""
+    parts = [f"{size_words(figures.bytes_in)} in"]
+    if figures.total_bytes:
+        parts[0] = f"{size_words(figures.bytes_in)} of {size_words(figures.total_bytes)} in"
+    parts.append(f"{size_words(figures.bytes_out)} out")
+    if ratio := ratio_words(figures.bytes_in, figures.bytes_out):
+        parts[1] += f" ({ratio})"
+    parts.append(f"{size_words(figures.rate)}/s")
+    parts.append(time_words(figures.elapsed_s))
+    if figures.eta_s is not None:
+        parts.append(f"{time_words(figures.eta_s)} left")
+    if figures.items_total > 1:
+        parts.insert(0, f"{figures.items_done} of {figures.items_total} files")
+    if figures.failed:
+        parts.append(f"{figures.failed} failed")
+    return ", ".join(parts)
+
+
+def summary_words(figures: Figures, name: str) -> str:
+    """The line at the end of a run; ``name`` is the input's where there is one only."""
+    done = figures.items_done - figures.failed
+    subject = name
+    if figures.items_total > 1:
+        subject = f"{done} of {figures.items_total} files done"
+        if figures.failed:
+            subject += f", {figures.failed} failed"
+    ratio = ratio_words(figures.bytes_in, figures.bytes_out)
+    sizes = f"{size_words(figures.bytes_in)} in, {size_words(figures.bytes_out)} out" + (f" ({ratio})" if ratio else "")
+    return f"{subject}: {sizes}, {time_words(figures.elapsed_s)}, {size_words(figures.rate)}/s"

@@ -1,0 +1,1 @@
+"""The byte stages that come with mpp, and the work item that they share; nothing is imported here."""

@@ -1,0 +1,143 @@
+"""The work item of byte stages: one source, one target, and the step that makes the target visible."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from atbu.mp_pipeline.exception import InvalidStateError
+from atbu.mp_pipeline.work_item import PipelineWorkItem
+
+from .commit import publish_file, sync_folder, temporary_beside, write_all
+from .endpoints import (
+    DescriptorSource,
+    DescriptorTarget,
+    PathSource,
+    PathTarget,
+    Source,
+    Target,
+    follow_links,
+    open_source,
+    open_target,
+    source_of,
+)
+
+
+class FileItem(PipelineWorkItem):
+    """Bytes from a source through byte stages to a target.
+
+    The sink never makes the target visible. When the item has come back, whoever submitted it calls either
+    :meth:`publish` or :meth:`discard`, in the process that submitted it.
+
+    What a stage sets on its copy is carried back; what it did not touch is not in the way of what its
+    neighbour in the chain has set, because results are class attributes until they are set.
+
+    Args:
+        source: Where the bytes come from. A path is made absolute: a worker may stand in another folder.
+        target: Where they go.
+        name: What messages call the input; usually its path as the user named it.
+    """
+
+    # Slots are not among the attributes that stage_complete() carries back: they belong to the parent.
+    __slots__ = ("_final", "_is_published", "_temporary", "name", "source", "target")
+
+    #: Bytes that the first stage has read from the source.
+    bytes_read: int = 0
+    #: Bytes that the sink has made of them.
+    bytes_written: int = 0
+    #: The end of the output, where the target is written directly: publish() writes it.
+    held_back: bytes = b""
+    #: Set by the sink when the output is complete.
+    is_written: bool = False
+    #: Set by the sink when the output is on the disk, so that its name has to follow it there.
+    is_synced: bool = False
+
+    def __init__(self, source: Source, target: Target, *, name: str) -> None:
+        super().__init__()
+        if isinstance(source, PathSource) and not os.path.isabs(source.path):
+            source = PathSource(os.path.abspath(source.path))
+        self.source = source
+        self.target = target
+        self.name = name
+        self._temporary: str | None = None
+        self._final: str | None = None
+        self._is_published = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def temporary(self) -> str | None:
+        """The file that the sink fills in this attempt; None where the target is written directly."""
+        return self._temporary
+
+    def before_attempt(self, attempt: int) -> None:
+        """Choose a temporary of this attempt's own, here in the parent, which outlives any worker.
+
+        Item stages that run after the sink, in whatever attempt, leave the complete output alone.
+        """
+        if self.is_written:
+            return
+        self.discard()
+        if isinstance(self.target, PathTarget):
+            self._final = follow_links(self.target.path)
+            self._temporary = temporary_beside(self._final)
+
+    def may_retry(self) -> bool:
+        """Only where the source can be read again and nothing has been written to the target."""
+        return isinstance(self.source, PathSource) and isinstance(self.target, PathTarget)
+
+    def publish(self) -> None:
+        """Make the output visible under its name, or write the end that was held back. Once is enough.
+
+        Raises:
+            FileExistsError: The target is there, and its ``force`` is not set.
+            OSError: Anything else; ``filename`` is the target as the user named it. discard() is then still due.
+            InvalidStateError: The item failed, or no sink has completed it.
+        """
+        if self._is_published:
+            return
+        if self.is_failed or not self.is_written:
+            raise InvalidStateError(f"{self.name!r} was not written by every stage, so it cannot be published")
+        target = self.target
+        try:
+            if isinstance(target, DescriptorTarget):
+                held_back, self.held_back = self.held_back, b""  # a second try must not write them twice
+                write_all(target.descriptor.fileno(), held_back)
+            else:
+                self._publish_temporary(target.force)
+        except OSError as ex:
+            shown = target.name if isinstance(target, DescriptorTarget) else target.path
+            raise OSError(ex.errno, ex.strerror, shown) from ex
+        self._is_published = True
+
+    def discard(self) -> None:
+        """Drop what has not been published. Never raises; any number of times."""
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        for result in ("held_back", "is_written"):
+            self.__dict__.pop(result, None)  # back to the class's
+
+    def _publish_temporary(self, force: bool) -> None:
+        if self._temporary is None or self._final is None:
+            raise InvalidStateError(f"{self.name!r} has no temporary: it was discarded or never run")
+        publish_file(self._temporary, self._final, force)
+        self._temporary = None
+        if self.is_synced:
+            sync_folder(os.path.dirname(self._final))
+
+
+__all__ = [
+    "DescriptorSource",
+    "DescriptorTarget",
+    "FileItem",
+    "PathSource",
+    "PathTarget",
+    "Source",
+    "Target",
+    "open_source",
+    "open_target",
+    "source_of",
+]

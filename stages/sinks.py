@@ -1,0 +1,194 @@
+"""The raw ends to which the last stage of a chain writes: a temporary file, or an open descriptor."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from atbu.mp_pipeline.counters import counter
+from atbu.mp_pipeline.exception import InvalidStateError
+
+from .commit import write_all
+from .endpoints import DescriptorTarget, PathSource, PathTarget
+from .file_item import FileItem
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+#: How much of the end waits for the success of all stages: more than any format's trailer, and still little
+#: enough to travel on the item.
+_HOLD_BACK_BYTES: Final = 64 << 10
+#: How much of the first portion goes out although it may be all there is: a reader of a failed run's output must
+#: see something begun, for to some formats (xz) no bytes at all are a valid file.
+_FIRST_BYTES: Final = 16
+
+
+class TemporarySink(io.RawIOBase):
+    """Fills the item's temporary file. ``close()`` keeps the descriptor, for :meth:`finish` comes after it.
+
+    Args:
+        item: Says which temporary, and whose mode and times the file gets.
+        is_synced: Whether the data must be on the disk before the file can get its name.
+
+    Raises:
+        OSError: ``filename`` is the target as the user named it.
+    """
+
+    def __init__(self, item: FileItem, is_synced: bool) -> None:
+        super().__init__()
+        if item.temporary is None or not isinstance(item.target, PathTarget):
+            raise InvalidStateError(f"{item.name!r} has no temporary: before_attempt() chooses it")
+        self._shown = item.target.path
+        self._is_synced = is_synced
+        self._counter = counter("bytes_out")
+        self.bytes_written = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._descriptor = os.open(item.temporary, flags, 0o600)
+        except OSError as ex:
+            raise self._named(ex) from None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            n = os.write(self._descriptor, data)
+        except OSError as ex:
+            raise self._named(ex) from None
+        self.bytes_written += n
+        self._counter.add(n)
+        return n
+
+    def finish(self, item: FileItem) -> None:
+        """Give the complete file its mode and times, and say on the item that it is complete."""
+        try:
+            _take_over_attributes(self._descriptor, item)
+            if self._is_synced:
+                os.fsync(self._descriptor)
+            # Some filesystems tell a failed write only here.
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+        except OSError as ex:
+            shown = item.name if ex.filename is not None else self._shown  # only the source is known by a path
+            raise OSError(ex.errno, ex.strerror, shown) from None
+        item.bytes_written = self.bytes_written
+        item.is_synced = self._is_synced
+        item.is_written = True
+
+    def release(self) -> None:
+        """Close the descriptor; the file is the parent's to unlink."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _named(self, ex: OSError) -> OSError:
+        return OSError(ex.errno, ex.strerror, self._shown)
+
+
+class DescriptorSink(io.RawIOBase):
+    """Writes an open descriptor, all but the end, which :meth:`finish` leaves on the item for publish().
+
+    Raises:
+        OSError: ``filename`` is the target's name.
+    """
+
+    def __init__(self, target: DescriptorTarget) -> None:
+        super().__init__()
+        self._descriptor = target.descriptor.fileno()
+        self._shown = target.name
+        self._counter = counter("bytes_out")
+        self._held = bytearray()
+        self.bytes_written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        view = memoryview(data).cast("B")
+        n, held = len(view), self._held
+        due = len(held) + n - _HOLD_BACK_BYTES
+        if self.bytes_written == len(held):  # nothing has gone out yet
+            due = max(due, min(_FIRST_BYTES, len(held) + n - 1))
+        of_held = max(0, min(due, len(held)))
+        of_new = max(0, due - of_held)
+        if of_held:
+            self._send(memoryview(bytes(held[:of_held])))
+            del held[:of_held]
+        if of_new:
+            self._send(view[:of_new])
+        held += view[of_new:]
+        self.bytes_written += n
+        self._counter.add(n)
+        return n
+
+    def finish(self, item: FileItem) -> None:
+        """Leave the held-back end on the item."""
+        item.held_back = bytes(self._held)
+        item.bytes_written = self.bytes_written
+        item.is_written = True
+
+    def release(self) -> None:
+        """Nothing to do: the descriptor is the pipeline's."""
+
+    def _send(self, data: memoryview) -> None:
+        try:
+            write_all(self._descriptor, data)
+        except OSError as ex:
+            raise OSError(ex.errno, ex.strerror, self._shown) from None
+
+
+def _take_over_attributes(descriptor: int, item: FileItem) -> None:
+    """Owner, mode and times of a source file; for anything else the mode of any new file."""
+    if not isinstance(item.source, PathSource):
+        with _where_supported():
+            os.fchmod(descriptor, 0o666 & ~_umask())
+        return
+    source = os.stat(item.source.path)
+    own = os.fstat(descriptor)
+    mode = stat.S_IMODE(source.st_mode) & 0o777  # set-id bits are for that file's content, not for this one's
+    if (own.st_uid, own.st_gid) != (source.st_uid, source.st_gid):
+        mode = _take_over_owner(descriptor, source, mode)
+    with _where_supported():
+        os.fchmod(descriptor, mode)
+    with _where_supported():
+        os.utime(descriptor, ns=(source.st_atime_ns, source.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def _where_supported() -> Iterator[None]:
+    """Filesystems without owners and modes (FAT) refuse to set them; the data are none the worse for it."""
+    try:
+        yield
+    except OSError as ex:
+        if ex.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
+def _take_over_owner(descriptor: int, source: os.stat_result, mode: int) -> int:
+    """Give the file the source's owner, as far as we may; returns the mode that is safe for whom it got."""
+    try:
+        os.fchown(descriptor, -1, source.st_gid)
+    except OSError:
+        # Another group would get what the source's group may: leave it no more than everybody has.
+        mode &= 0o707 | (mode & 0o007) << 3
+    with contextlib.suppress(OSError):  # only root may give files away
+        os.fchown(descriptor, source.st_uid, -1)
+    return mode
+
+
+def _umask() -> int:
+    """This process's umask, read without setting it, for that would be seen by the other threads."""
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o077  # a kernel before 4.7 does not say: nobody else may read it
+
+
+__all__ = ["DescriptorSink", "TemporarySink"]

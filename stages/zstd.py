@@ -1,0 +1,107 @@
+"""Compression to the Zstandard format, what ``zstd`` writes and ``zstd -d`` reads."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from atbu.mp_pipeline.exception import PipelineError
+
+from .byte_stage import CHUNK_BYTES, ByteStage, known_size
+from .checks import check_flag, check_whole_number
+from .file_item import FileItem
+
+if TYPE_CHECKING:
+    from zstandard import ZstdCompressor
+
+#: From this size on an input is compressed by threads. They work on pieces of 8 MiB at the usual levels, so below
+#: there is nothing to share; the two ways give different bytes, hence the item alone decides, never the machine.
+_MULTITHREAD_FROM_BYTES: Final = 8 << 20
+_MAX_LEVEL: Final = 22
+#: ZSTDMT_NBWORKERS_MAX and the limits of windowLog on 64-bit systems, from zstd.h.
+_MAX_THREADS: Final = 256
+_MIN_WINDOW_LOG: Final = 10
+_MAX_WINDOW_LOG: Final = 31
+
+
+class ZstdStage(ByteStage):
+    """Compress with zstd, on all CPUs where the input is large enough.
+
+    The same input and options give the same bytes, however many threads there are. The frame tells its content's
+    size where that is known before: for a file, and for anything below 1 MiB.
+
+    Args:
+        level: From 1, the fastest, to 22, the smallest; from 20 on with some GiB of memory.
+        threads: How many threads compress one large input; as many as there are usable CPUs if not given.
+        long: Search matches up to 2**long bytes back, 10 to 31; 27 is what ``zstd --long`` does, above that
+            whoever decompresses has to allow it.
+        checksum: Whether the frame holds a checksum of its content.
+    """
+
+    name = "zstd"
+    adds_suffix = ".zst"
+    is_compressed_output = True
+    #: The compressors' tables and threads are worth keeping from one small file to the next.
+    keep_in_worker: ClassVar[bool] = True
+
+    def __init__(
+        self, level: int = 3, threads: int | None = None, long: int | None = None, checksum: bool = True
+    ) -> None:
+        super().__init__()
+        self.level = check_whole_number("level", level, 1, _MAX_LEVEL)
+        self.threads = None if threads is None else check_whole_number("threads", threads, 1, _MAX_THREADS)
+        self.long = None if long is None else check_whole_number("long", long, _MIN_WINDOW_LOG, _MAX_WINDOW_LOG)
+        self.checksum = check_flag("checksum", checksum)
+        self._kept_compressors: dict[bool, ZstdCompressor] = {}
+        self._kept_buffer: memoryview | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept_compressors": {}, "_kept_buffer": None}
+
+    def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
+        from zstandard import ZstdError  # only the worker that compresses needs the library
+
+        if self._kept_buffer is None:
+            self._kept_buffer = memoryview(bytearray(CHUNK_BYTES))
+        buffer = self._kept_buffer
+        # To the full: that a first portion falls short is a fact of the input, not of how it arrived.
+        n = reader.readinto(buffer)
+        size = n if n < CHUNK_BYTES else known_size(reader)
+        is_multithreaded = size is None or size >= _MULTITHREAD_FROM_BYTES
+        try:
+            chunker = self._compressor(is_multithreaded).chunker(-1 if size is None else size, CHUNK_BYTES)
+            while n:
+                for chunk in chunker.compress(buffer[:n]):
+                    writer.write(chunk)
+                n = reader.readinto1(buffer)
+            for chunk in chunker.finish():  # type: ignore[no-untyped-call]  # an omission of its stubs
+                writer.write(chunk)
+        except ZstdError as ex:
+            raise PipelineError(f"stage {self.label!r}: {item.name!r} could not be compressed: {ex}") from ex
+
+    def _compressor(self, is_multithreaded: bool) -> ZstdCompressor:
+        known = self._kept_compressors.get(is_multithreaded)
+        if known is None:
+            known = self._kept_compressors[is_multithreaded] = self._new_compressor(is_multithreaded)
+        return known
+
+    def _new_compressor(self, is_multithreaded: bool) -> ZstdCompressor:
+        from zstandard import ZstdCompressionParameters, ZstdCompressor
+
+        threads = 0
+        if is_multithreaded:
+            from atbu.mp_pipeline.cpus import usable_cpus
+
+            threads = min(_MAX_THREADS, usable_cpus()) if self.threads is None else self.threads
+        # The level, not its parameters spelled out: zstd then fits them to an input whose size it is told.
+        parameters: dict[str, int] = {"compression_level": self.level, "threads": threads}
+        if self.long is not None:
+            parameters |= {"enable_ldm": 1, "window_log": self.long}
+        return ZstdCompressor(
+            compression_params=ZstdCompressionParameters(
+                write_checksum=int(self.checksum), write_content_size=1, **parameters
+            )
+        )
+
+
+__all__ = ["ZstdStage"]
