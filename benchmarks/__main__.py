@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from . import harness, results
+from . import harness, results, table
+from .machine import describe_machine, today
 
 #: Name -> module, function: rows of DESIGN's table of targets, in its order.
 BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
@@ -48,16 +49,16 @@ def main() -> int:
     unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    machine = harness.machine()
-    print(f"{harness.today()}  {machine}", file=sys.stderr)
-    rows: list[harness.Row] = []
+    machine = describe_machine()
+    print(f"{today()}  {machine}", file=sys.stderr)
+    rows: list[table.Row] = []
     for name in arguments.names or BENCHMARKS:
         print(f"{name} …", file=sys.stderr, flush=True)
         module, function = BENCHMARKS[name]
         its_rows = getattr(importlib.import_module(f"{__package__}.{module}"), function)(
             arguments.rounds, arguments.seconds
         )
-        print(harness.as_text(its_rows), end="\n\n", flush=True)
+        print(table.as_text(its_rows), end="\n\n", flush=True)
         rows += its_rows
     if arguments.record:
         results.record(rows, machine, arguments.rounds, arguments.note)

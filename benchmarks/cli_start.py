@@ -8,7 +8,8 @@ import sys
 from functools import partial
 
 from . import programs
-from .harness import Row, alternate, at_most
+from .harness import alternate
+from .table import Row, at_most
 
 HELP_MS, ONE_KB_MS = 90, 160
 # A start takes a tenth of a second: many are needed, and cheap.

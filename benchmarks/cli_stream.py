@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 from . import programs
-from .harness import Row, Target, at_most_times_peer
+from .table import Row, Target, at_most_times_peer
 
 # So long that a start does not count; DESIGN's figure was taken with 900 MB.
 ARCHIVE_BYTES = 600_000_000

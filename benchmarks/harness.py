@@ -1,4 +1,4 @@
-"""Runs contestants in turn, takes medians, and tells the result as rows.
+"""Runs contestants in turn and takes medians.
 
 Each measurement is a process of its own, so that nothing one contestant has started, imported or warmed up helps or
 hinders another; and they take turns, so that a machine's mood hits all alike.
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import importlib.metadata
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+
+from .table import Row, Target
 
 CONTESTANTS = Path(__file__).resolve().parent / "contestants"
 #: The virtual environment that has the original; see benchmarks/original.py.
@@ -29,86 +29,6 @@ ROUNDS = 5
 SECONDS = 1.0
 # Far beyond what the slowest takes for one turn: the original now and then hangs for ever.
 HANG_S = 60.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """What has to be reached: ``factor`` times the peer's figure where there is a factor, else ``value``."""
-
-    text: str
-    factor: float | None = None
-    value: float | None = None
-    is_at_most: bool = False
-
-    def is_met(self, ours: float, peer: float | None) -> bool | None:
-        """None where it cannot be said."""
-        bound = self.value
-        if self.factor is not None:
-            bound = None if peer is None else self.factor * peer
-        if bound is None:
-            return None
-        return ours <= bound if self.is_at_most else ours >= bound
-
-
-def times_peer(factor: float) -> Target:
-    return Target(f"≥ {factor:g} × peer", factor=factor)
-
-
-def at_most_times_peer(factor: float) -> Target:
-    return Target(f"≤ {factor:g} × peer", factor=factor, is_at_most=True)
-
-
-def at_least(value: float, unit: str) -> Target:
-    return Target(f"≥ {value:,g} {unit}", value=value)
-
-
-def at_most(value: float, unit: str) -> Target:
-    return Target(f"≤ {value:,g} {unit}", value=value, is_at_most=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the table. ``ours`` is None for what was not measured, ``note`` then says why."""
-
-    work: str
-    unit: str
-    ours: float | None = None
-    peer_name: str = "–"
-    peer: float | None = None
-    target: Target | None = None
-    note: str = ""
-
-    @property
-    def ratio(self) -> float | None:
-        return self.ours / self.peer if self.ours is not None and self.peer else None
-
-    @property
-    def is_met(self) -> bool | None:
-        if self.ours is None or self.target is None:
-            return None
-        return self.target.is_met(self.ours, self.peer)
-
-    def cells(self) -> tuple[str, ...]:
-        """work, ours, peer, ratio, target, met – as text."""
-        ours = f"not measured: {self.note}" if self.ours is None else f"{_figure(self.ours)} {self.unit}"
-        peer = self.peer_name
-        if self.peer is not None:
-            peer += f" {_figure(self.peer)} {self.unit}"
-        if self.note and self.ours is not None:
-            peer += f" ({self.note})"
-        ratio = "–" if self.ratio is None else f"{self.ratio:.2f}"
-        target = "–" if self.target is None else self.target.text
-        met = {True: "yes", False: "NO", None: "–"}[self.is_met]
-        return self.work, ours, peer, ratio, target, met
-
-
-COLUMNS = ("work", "ours", "peer", "ratio", "target", "met")
-
-
-def _figure(value: float) -> str:
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 class TurnFailed(Exception):
@@ -202,7 +122,7 @@ class Figure:
         return self.median
 
 
-def alternate(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, Figure]:
+def alternate(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Figure]:
     """Each in turn, so often. A run without a figure raises TurnFailed."""
     values: dict[str, list[float]] = {name: [] for name in runs}
     failures: dict[str, list[str]] = {name: [] for name in runs}
@@ -235,48 +155,3 @@ def rows_beside_peers(
         target, note = targets.get(one.name), one.absence or figure.note
         rows.append(Row(work, "items/s", figures[ours.label].required, one.label, figure.median, target, note))
     return rows
-
-
-def machine() -> str:
-    """What a figure is worth nothing without."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    load = os.getloadavg()[0]
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{model}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} CPUs usable, {memory_gib:.0f} GiB, "
-        f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()}, "
-        f"load {load:.1f} at the start; {installation()}"
-    )
-
-
-def installation() -> str:
-    """What is measured; the targets are about an installed wheel."""
-    name = "atbu-mp-pipeline-pkg"
-    distribution = importlib.metadata.distribution(name)
-    url = json.loads(distribution.read_text("direct_url.json") or "{}")
-    is_editable = url.get("dir_info", {}).get("editable", False)
-    return f"{name} {distribution.version}{', an editable install' if is_editable else ''}"
-
-
-def today() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-
-
-def as_text(rows: list[Row]) -> str:
-    """An aligned table for a terminal."""
-    table = [COLUMNS, *(row.cells() for row in rows)]
-    widths = [max(len(cells[column]) for cells in table) for column in range(len(COLUMNS))]
-    return "\n".join("  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table)
-
-
-def as_markdown(rows: list[Row]) -> str:
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row.cells()) + " |" for row in rows]
-    return "\n".join(lines)

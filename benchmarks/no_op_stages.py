@@ -1,19 +1,14 @@
-"""Rows 1 and 2: no-op process stages beside the pools, and what remains of that where items are many."""
+"""Rows 1 and 2: no-op process stages beside the pools, and what remains of that where items are many.
+
+The pools are handed bare numbers, we hand over work items, each with its determiner and its stage_complete().
+"""
 
 from __future__ import annotations
 
 from functools import partial
 
-from .harness import (
-    Contestant,
-    Row,
-    alternate,
-    at_most,
-    original,
-    peer,
-    rows_beside_peers,
-    times_peer,
-)
+from .harness import Contestant, alternate, original, peer, rows_beside_peers
+from .table import Row, at_most, times_peer
 
 EXECUTOR, POOL = "ProcessPoolExecutor.submit", "Pool.imap"
 ONE_STAGE, THREE_STAGES = "1 no-op process stage", "3 no-op process stages"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import pipe_throughput
-from .harness import Row, times_peer
+from .table import Row, times_peer
 
 
 def run(rounds: int, seconds: float) -> list[Row]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from .harness import Contestant, Row, at_least, compete, original
+from .harness import Contestant, compete, original
+from .table import Row, at_least
 
 IN_TWO_PROCESSES = 3_000
 INSIDE_ONE_WORKER = 12_000

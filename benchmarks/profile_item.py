@@ -27,7 +27,12 @@ from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
-from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline, PipelineWorkItem, SubprocessPipelineStage
+from atbu.mp_pipeline.mp_pipeline import (
+    MultiprocessingPipeline,
+    PipelineStage,
+    PipelineWorkItem,
+    SubprocessPipelineStage,
+)
 
 WARM_UP_ITEMS = 2_000
 FLOOR_ROUNDS = 20_000
@@ -152,7 +157,7 @@ def _use_a_future() -> None:
 # -- the pipeline
 
 
-def _stages(count: int, work: Callable[[PidItem], PidItem]) -> list[SubprocessPipelineStage]:
+def _stages(count: int, work: Callable[[PidItem], PidItem]) -> list[PipelineStage]:
     return [SubprocessPipelineStage(fn_determiner=is_wanted, fn_worker=work) for _ in range(count)]
 
 
@@ -194,7 +199,7 @@ def _engine_profiled(profile: cProfile.Profile) -> Iterator[None]:
     def run(thread: threading.Thread) -> None:
         profile.runcall(original, thread)
 
-    threading.Thread.run = run  # type: ignore[method-assign]
+    threading.Thread.run = run  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:

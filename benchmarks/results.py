@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import harness
+from .machine import today
+from .table import Row, as_markdown
 
 FILE = Path(__file__).resolve().parent / "RESULTS.md"
 
@@ -16,9 +17,9 @@ turns, and a figure is the median of the turns. "met" is about the targets of do
 """
 
 
-def record(rows: list[harness.Row], machine: str, rounds: int, note: str) -> None:
+def record(rows: list[Row], machine: str, rounds: int, note: str) -> None:
     """Add a dated section above the others."""
     older = FILE.read_text(encoding="utf-8").removeprefix(_HEAD) if FILE.exists() else ""
     said = f"{note}\n\n" if note else ""
-    section = f"\n## {harness.today()}\n\n{machine}; {rounds} rounds.\n\n{said}{harness.as_markdown(rows)}\n"
+    section = f"\n## {today()}\n\n{machine}; {rounds} rounds.\n\n{said}{as_markdown(rows)}\n"
     FILE.write_text(_HEAD + section + older, encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import select
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Final
 
-from atbu.mp_pipeline.exception import PipelineError, PipelineWorkerDied
+from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWorkerDied
 from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
 
+from .errors import shown
 from .failures import error_words, failure_line, root_cause, traceback_text
 from .jobs import Job, Refused
 from .progress.figures import Figures
@@ -27,8 +29,9 @@ from .signals import StopFlag
 
 #: How long items from named files may go on after the first stop signal.
 STOP_GRACE_S: Final = 5.0
-#: How long the end of aborted items is waited for before the process ends without them.
-_ABORT_WAIT_S: Final = 10.0
+#: How long the end of aborted items is waited for before the process ends without them: a stage in a thread cannot
+#: be ended, and workers end with this process anyway.
+_ABORT_WAIT_S: Final = 2.0
 
 
 @dataclass
@@ -54,7 +57,7 @@ class Batch:
     """One run over all jobs, in the main thread.
 
     Args:
-        pipeline: Shut down or terminated by the caller afterwards.
+        pipeline: Ended by :meth:`close`.
         jobs: Taken lazily; each is closed when it has ended.
         window: How many jobs are under way at once.
         items_total: How many jobs there are.
@@ -87,8 +90,10 @@ class Batch:
         self._poll = select.poll()
         self._poll.register(stop, select.POLLIN)
         self._started_s = time.monotonic()
+        self._next_update_s = self._started_s
         self._stop_deadline_s: float | None = None
         self._abort_deadline_s: float | None = None
+        self._terminator: threading.Thread | None = None
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -96,11 +101,18 @@ class Batch:
         while self._go_on():
             self._wait()
             self._settle_ended()
-            self._reporter.update(self.figures())
+            self._show_progress()
         return self.outcome
 
     def close(self) -> None:
-        """Drop what is still under way, and take the bar away."""
+        """End the pipeline, drop what is still under way, and take the bar away."""
+        if self._under_way:
+            self._abort()
+        if self._terminator is None:
+            self._pipeline.shutdown()
+        else:
+            self._terminator.join(_ABORT_WAIT_S)
+        self.outcome.stopped += len(self._under_way)
         for job in self._under_way.values():
             self._drop(job)
         self._under_way.clear()
@@ -119,6 +131,12 @@ class Batch:
             failed=self.outcome.failed,
         )
 
+    def _show_progress(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_update_s:
+            self._next_update_s = now_s + self._reporter.interval_s
+            self._reporter.update(self.figures())
+
     def _go_on(self) -> bool:
         """Start what may start; say whether anything is left to wait for."""
         if self._stop.count:
@@ -127,7 +145,7 @@ class Batch:
             self._abort()
         else:
             self._feed()
-        if self._abort_deadline_s is not None and time.monotonic() > self._abort_deadline_s:
+        if self._abort_deadline_s is not None and (self._stop.count > 1 or time.monotonic() > self._abort_deadline_s):
             return False
         return bool(self._under_way) or self._jobs is not None
 
@@ -135,7 +153,7 @@ class Batch:
         return self.outcome.lost_reader or self.outcome.broken is not None
 
     def _feed(self) -> None:
-        while self._jobs is not None and len(self._under_way) < self._window:
+        while self._jobs is not None and len(self._under_way) < self._window and not self._stop.count:
             job = next(self._jobs, None)
             if job is None:
                 self._jobs = None
@@ -190,6 +208,9 @@ class Batch:
         cause = root_cause(errors)
         if self._abort_deadline_s is not None or (self._stop.count and isinstance(cause, PipelineWorkerDied)):
             self.outcome.stopped += 1  # a signal for the whole group ends workers too
+        elif isinstance(cause, PipelineBroken):
+            self.outcome.failed += 1
+            self.outcome.broken = error_words(cause)
         elif job.writes_directly and isinstance(cause, OSError) and cause.errno == errno.EPIPE:
             self.outcome.lost_reader = True
         else:
@@ -207,12 +228,12 @@ class Batch:
             if job.writes_directly:
                 with self._stop.deadly():  # its reader may be slow, and the user must not wait for it
                     job.item.publish()
-        except OSError as ex:
+        except (OSError, PipelineError) as ex:
             self._settle_failed(job, [ex])
             return
         self.outcome.done += 1
         if self._verbose:
-            self._reporter.say(f"mpp: {job.item.name}: {job.item.bytes_read} -> {job.item.bytes_written} bytes")
+            self._reporter.say(f"mpp: {shown(job.item.name)}: {job.item.bytes_read} -> {job.item.bytes_written} bytes")
 
     def _may_publish(self, job: Job) -> bool:
         # The terminal sends Ctrl-C to the whole group: what feeds our stdin is then dying too, and the end of
@@ -238,8 +259,9 @@ class Batch:
         self._jobs = None
         if self._abort_deadline_s is None:
             self._abort_deadline_s = time.monotonic() + _ABORT_WAIT_S
-            if self._under_way:
-                self._pipeline.terminate()
+            # It waits for the workers' end, and this thread must see a second signal meanwhile.
+            self._terminator = threading.Thread(target=self._pipeline.terminate, name="mpp-terminate", daemon=True)
+            self._terminator.start()
 
     def _fail(self, name: str, errors: list[BaseException] | list[Exception]) -> None:
         self.outcome.failed += 1

@@ -77,11 +77,12 @@ def _as_planned(item: Any, name: str, number: int) -> PlannedStage:
     """One element of a user's list: a stage, or a stage's class or filter that needs no options."""
     if isinstance(item, PipelineStage):
         return PlannedStage(item, type(item).__name__)
+    use = item if isinstance(item, str) else getattr(item, "__name__", type(item).__name__)
     if isinstance(item, str):
-        return PlannedStage(find_stage(item, os.getcwd())(), item)
+        item = find_stage(item, os.getcwd())
     if _is_filter(item) or (isinstance(item, type) and issubclass(item, PipelineStage)):
         try:
-            return PlannedStage(item(), getattr(item, "__name__", type(item).__name__))
+            return PlannedStage(item(), use)
         except (Exception, SystemExit) as ex:
             raise ResolveProblem(f"'{shown(name)}': stage number {number}: {type(ex).__name__}: {ex}") from ex
     hint = "; decorate it with @chunk_filter or @line_filter" if callable(item) else ""

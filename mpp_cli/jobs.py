@@ -38,12 +38,10 @@ class Job:
 
     Attributes:
         is_stream: Its source cannot be read again: a stop signal aborts it.
-        size: How many bytes it has, where that is known.
     """
 
     item: FileItem
     is_stream: bool
-    size: int | None
 
     @property
     def writes_directly(self) -> bool:
@@ -94,9 +92,7 @@ class JobMaker:
             _close_ends(source)
             raise
         item = FileItem(source, target, name="stdin" if is_stdin(name) else name)
-        if isinstance(source, DescriptorSource):
-            return Job(item, is_stream=True, size=source.size)
-        return Job(item, is_stream=False, size=os.stat(source.path).st_size)
+        return Job(item, is_stream=isinstance(source, DescriptorSource))
 
     def _stdin(self) -> Source:
         if self._stdio.in_was_closed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mpp_stages.naming import target_path
+
 from . import exit_codes
 from .definition import load_definition
 from .errors import one_line, shown
@@ -40,12 +42,18 @@ def plan_lines(definition: Definition) -> list[str]:
         )
     origin = "" if definition.origin == definition.name else f" ({shown(definition.origin)})"
     lines = [f"pipeline {shown(definition.name)}{origin}", *aligned(rows)]
-    suffix = "".join(getattr(stage, "adds_suffix", None) or "" for stage in definition.stages)
-    own = [getattr(stage, "suffix", None) for stage in definition.stages if getattr(stage, "is_sink", False)]
-    if own and own[-1]:
-        suffix = str(own[-1])
-    if suffix:
-        lines.append(f"output of FILE: FILE{shown(suffix)}")
+    return [*lines, *_naming_lines(definition)]
+
+
+def _naming_lines(definition: Definition) -> list[str]:
+    """What the output of a named file is called, for each suffix that the first stage takes off."""
+    lines = []
+    for suffix in getattr(definition.stages[0], "strips_suffixes", None) or ("",):
+        try:
+            target = target_path(f"FILE{suffix}", definition.stages)
+        except ValueError:
+            target = "needs -o"
+        lines.append(f"output of FILE{shown(suffix)}: {shown(target)}")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,8 @@ class PlannedStage:
     def __post_init__(self) -> None:
         if getattr(self.stage, "name", None) is None:
             # Else the pipeline's own messages could only give a number.
-            self.stage.name = self.use.rpartition(":")[2]
+            with contextlib.suppress(AttributeError):  # it may be a property
+                self.stage.name = self.use.rpartition(":")[2]
 
     @property
     def label(self) -> str:

@@ -24,6 +24,8 @@ from .tell import tell
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
+#: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
+_JOBS_AHEAD: Final = 4
 #: Each is a process or two; beyond, it is a slip of the finger.
 _MAX_JOBS: Final = 1024
 
@@ -101,7 +103,7 @@ def _run_batch(
         stop,
         make_reporter(_mode(options, stdio, goes_to_stdout)),
         # One writer on standard output: one input after another.
-        window=1 if goes_to_stdout else 2 * jobs,
+        window=1 if goes_to_stdout else _JOBS_AHEAD * jobs,
         items_total=len(options.inputs),
         total_bytes=total_bytes,
         verbose=options.verbose,
@@ -111,7 +113,6 @@ def _run_batch(
         figures = batch.figures()
     finally:
         batch.close()
-        pipeline.shutdown(cancel_pending=True)
         stop.close()
     return outcome, figures, stop.first
 

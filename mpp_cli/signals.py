@@ -36,7 +36,7 @@ class StopFlag:
         """Start to listen. Only in the main thread; workers must exist or be forked from elsewhere by now."""
         for signum in STOP_SIGNALS:
             former = signal.getsignal(signum)
-            if former is not signal.SIG_IGN:
+            if former not in (signal.SIG_IGN, None):
                 self._former[signum] = former
                 signal.signal(signum, self._note)
         self._former_wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)

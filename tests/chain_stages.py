@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from typing import Any
 
 from pipeline_harness import note_in
@@ -230,4 +231,31 @@ def leave_the_end_to_a_child(item: Any) -> Any:
 def wait_for_ever(item: Any) -> Any:
     """Never reads; nothing but its end ends it."""
     wait_at(item.gate)
+    return item
+
+
+def produce_then_wait_for_ever(item: Any) -> Any:
+    """Write until nobody reads, and do not mind."""
+    try:
+        produce_for_ever(item)
+    except BrokenPipeError:
+        return wait_for_ever(item)
+
+
+# -- children that write
+
+
+def have_a_child_produce(item: Any) -> Any:
+    """A program writes to the pipe itself, more than it holds; the data is bare."""
+    command = [sys.executable, "-c", "import os; os.write(1, b'x' * 16); os.write(1, b'y' * 1_000_000)"]
+    subprocess.run(command, stdout=item.pipe_out.fileno(), check=True)
+    item.pipe_out.close()
+    return item
+
+
+def consume_raw(item: Any) -> Any:
+    data = bytearray()
+    while portion := os.read(item.pipe_in.fileno(), 65536):
+        data += portion
+    item.user_obj = bytes(data)
     return item

@@ -172,33 +172,18 @@ def _terminate(_: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def program_with_functions_of_main(method: str) -> None:
-    """Stages, items and the initialiser are of __main__."""
-    choose(method)
-    with make(method, [MainStage()], process_initfunc=_initialise, process_initargs=(5,)) as pipeline:
-        print(pipeline.submit(MainItem(37)).result().answer)
-
-
-def program_with_a_thread(chosen: str) -> None:
-    """Has a thread when it makes its pipeline."""
+def program_of_main(chosen: str, has_thread: str) -> None:
+    """Its stages, items and initialiser are of __main__; prints how its workers came to life, and its choice."""
     if chosen != "none":
         multiprocessing.set_start_method(chosen)
     ended = threading.Event()
     thread = threading.Thread(target=ended.wait)
-    thread.start()
-    with MultiprocessingPipeline([MainStage()], 1, process_initfunc=_initialise, process_initargs=(5,)) as pipeline:
-        print(worker_pool(pipeline).method, pipeline.submit(MainItem(37)).result().answer)
-    ended.set()
-    thread.join()
-
-
-def program_that_chooses(chosen: str) -> None:
-    """Prints how its workers come to life, and what it has chosen afterwards."""
-    if chosen != "none":
-        multiprocessing.set_start_method(chosen)
+    if has_thread == "thread":
+        thread.start()
     with MultiprocessingPipeline([MainStage()], 1, process_initfunc=_initialise, process_initargs=(5,)) as pipeline:
         print(worker_pool(pipeline).method, pipeline.submit(MainItem(37)).result().answer)
     print(multiprocessing.get_start_method(allow_none=True))
+    ended.set()
 
 
 _initialised = 0

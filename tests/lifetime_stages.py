@@ -1,4 +1,4 @@
-"""Stages that look at the process they run in, or stay in it; at module level, so that every start method finds them."""
+"""Stages that look at the process they run in, or stay in it; for every start method to find them."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ def describe_process(_: Any) -> dict[str, Any]:
 def count_at(shared: Any, proxy: Any) -> None:
     """Count in a dictionary that a manager process keeps."""
     proxy[shared] = proxy.get(shared, 0) + 1
+
+
+def sign_in(workers: Any) -> None:
+    """As an initialiser: add this process to a list that a manager keeps."""
+    workers.append(os.getpid())
 
 
 def start_processes(_: Any) -> list[int | None]:

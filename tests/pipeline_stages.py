@@ -170,9 +170,9 @@ class PipedThreadStage(ThreadPipelineStage):
 
 
 def chain_stage(letter: str, work: Callable[..., Any], is_last: bool) -> PipelineStage:
-    """A stage of a chain: ``"P"`` runs in a process, ``"T"`` in a thread."""
+    """A stage of a chain: ``"P"`` runs in a process (``"p"`` too), ``"T"`` in a thread."""
     classes = (SubprocessPipelineStage, ThreadPipelineStage) if is_last else (PipedProcessStage, PipedThreadStage)
-    return classes["PT".index(letter)](fn_determiner=wants, fn_worker=work)
+    return classes["PT".index(letter.upper())](fn_determiner=wants, fn_worker=work)
 
 
 def chain(letters: str, *works: Callable[..., Any]) -> list[PipelineStage]:

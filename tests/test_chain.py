@@ -17,6 +17,7 @@ from pipeline_stages import (
     chain,
     closing_gate,
     closing_runner,
+    having,
     process_stage,
     results,
     thread_stage,
@@ -30,7 +31,8 @@ from atbu.mp_pipeline.mp_pipeline import (
     PipelineWorkerDied,
 )
 
-PAIRS = ["PP", "PT", "TP", "TT"]
+# P and T: processes and threads; p: all of the chain in one worker, if the item wants that.
+PAIRS = ["PP", "PT", "TP", "TT", "pp"]
 OWN_FAILURE = "the stage's own failure"
 
 
@@ -59,10 +61,9 @@ def journal(tmp_path):
     return Journal(tmp_path / "journal")
 
 
-def _item(payload=None, **attributes):
-    item = Item(payload)
-    vars(item).update(attributes)
-    return item
+def _item(letters, payload=None, **attributes):
+    """An item for the chain of these letters."""
+    return having(Item(payload), in_one_worker=letters.islower(), **attributes)
 
 
 def _failures(item):
@@ -76,13 +77,13 @@ def _names(item):
 # -- data
 
 
-@pytest.mark.parametrize("letters", [*map("".join, itertools.product("PT", repeat=3)), "PP", "TPTPT", "PPPPPPPP"])
+@pytest.mark.parametrize("letters", [*map("".join, itertools.product("PT", repeat=3)), "PP", "TPTPT", "PPPPPPPP", "pp", "pppp"])
 def test_data_goes_through_a_chain_of_any_length(runner, letters):
     """Processes and threads mixed, far more data than pipes hold."""
     data = random.Random(letters).randbytes(work.MORE_THAN_A_PIPE_HOLDS)
     between = len(letters) - 2
     stages = chain(letters, work.produce, *[work.pass_on_plus_one] * between, work.consume)
-    (item,) = results(runner(*stages), [Item(data)])
+    (item,) = results(runner(*stages), [_item(letters, data)])
     assert item.exceptions is None
     assert item.user_obj == data.translate(bytes((n + between) % 256 for n in range(256)))
 
@@ -91,7 +92,7 @@ def test_data_goes_through_a_chain_of_any_length(runner, letters):
 def test_all_stages_of_a_chain_run_at_once(runner, gate, letters):
     """Each at the same moment as the others."""
     stages = chain(letters, work.produce_and_meet, work.consume_and_produce_and_meet, work.consume_and_meet)
-    future = runner(*stages).submit(_item(b"data", gate=gate.path))
+    future = runner(*stages).submit(_item(letters, b"data", gate=gate.path))
     gate.wait_for(3)
     gate.open(3)
     assert result(future).user_obj == b"data"
@@ -110,6 +111,15 @@ def test_chains_and_single_stages_follow_each_other(runner):
 def _reverse(item):
     item.user_obj = item.user_obj[::-1]
     return item
+
+
+@pytest.mark.parametrize("letters", PAIRS)
+def test_a_program_may_write_to_the_pipe_itself(runner, letters):
+    """By the descriptor: then the end of the data is that of the descriptor."""
+    item = _item(letters)
+    results(runner(*chain(letters, work.have_a_child_produce, work.consume_raw)), [item])
+    assert item.exceptions is None
+    assert item.user_obj == b"x" * 16 + b"y" * 1_000_000
 
 
 def test_each_process_stage_of_a_chain_has_a_worker_of_its_own(processes):
@@ -138,8 +148,8 @@ class _NotingItem(Item):
 
 
 def test_stage_complete_is_called_when_all_of_a_chain_has_ended(runner, journal, gate):
-    """In stage order, though the last ended first."""
-    stages = chain("PP", work.close_early_return_late, work.ignore_the_pipe)
+    """In stage order, whichever ended first."""
+    stages = chain("PP", work.write_eof_return_late, work.consume)
     item = _CompletionItem()
     vars(item).update(gate=gate.path, journal=str(journal.path))
     future = runner(*stages).submit(item)
@@ -178,7 +188,7 @@ def test_the_last_stage_has_nobody_to_pipe_to(runner):
 @pytest.mark.parametrize("producer", work.UNFINISHED)
 def test_a_consumer_never_takes_half_of_a_failed_producers_data_for_all(runner, journal, letters, producer):
     """However the producer closed: the reader's end is an abort, its cause comes first."""
-    item = _item(journal=str(journal.path))
+    item = _item(letters, journal=str(journal.path))
     results(runner(*chain(letters, producer, work.consume_noting_the_end)), [item])
     assert journal.lines() == ["PipeConnectionAborted"]
     cause = PipelineResultIsNotPipelineWorkItem if producer is work.return_something_else else ValueError
@@ -191,7 +201,7 @@ def test_a_consumer_never_takes_half_of_a_failed_producers_data_for_all(runner, 
 @pytest.mark.parametrize("letters", ["PP", "PT"])
 def test_a_producer_whose_result_cannot_travel_has_failed(processes, journal, letters):
     """Its consumer must not take the data for good."""
-    item = _item(journal=str(journal.path))
+    item = _item(letters, journal=str(journal.path))
     results(processes(*chain(letters, _produce_and_return_a_lambda, work.consume_noting_the_end)), [item])
     assert journal.lines() == ["PipeConnectionAborted"]
 
@@ -211,18 +221,18 @@ def _with(item, payload):
 def test_the_clean_end_is_sent_when_the_producer_has_returned(runner, gate, journal, letters):
     """Not when it closes."""
     stages = chain(letters, work.close_early_return_late, work.consume_noting_the_end)
-    future = runner(*stages).submit(_item(gate=gate.path, journal=str(journal.path)))
+    future = runner(*stages).submit(_item(letters, gate=gate.path, journal=str(journal.path)))
     gate.wait_for(1)
     gate.open(1)
     assert result(future).user_obj == b"all of the data"
     assert journal.lines() == ["the producer returns", "clean end"]
 
 
-@pytest.mark.parametrize("letters", PAIRS)
+@pytest.mark.parametrize("letters", ["PP", "PT", "TP", "TT"])
 def test_write_eof_is_sent_at_once(runner, gate, journal, letters):
     """It is the writer's own word: the consumer is through while the producer still works."""
     stages = chain(letters, work.write_eof_return_late, work.consume_then_wait)
-    future = runner(*stages).submit(_item(gate=gate.path, journal=str(journal.path)))
+    future = runner(*stages).submit(_item(letters, gate=gate.path, journal=str(journal.path)))
     gate.wait_for(2)
     assert journal.lines() == ["clean end"]
     gate.open(2)
@@ -232,10 +242,10 @@ def test_write_eof_is_sent_at_once(runner, gate, journal, letters):
 # -- failures
 
 
-@pytest.mark.parametrize("letters", ["PPP", "TTT", "PTP", "TPT"])
+@pytest.mark.parametrize("letters", ["PPP", "TTT", "PTP", "TPT", "ppp"])
 def test_a_failure_in_the_middle_reaches_both_ends(runner, letters):
     """The producer's writes fail, the consumer's end is an abort; the failure that came first stands first."""
-    item = Item()
+    item = _item(letters)
     results(runner(*chain(letters, work.produce_for_ever, work.fail_after_reading, work.consume)), [item])
     assert _failures(item)[0] is ValueError
     assert sorted(_names(item)[1:]) == ["BrokenPipeError", "PipeConnectionAborted"]
@@ -258,7 +268,7 @@ def test_the_failure_that_came_first_stands_first(runner, letters, failing):
     """Whichever stage's answer is heard first."""
     works = [[work.fail, work.consume], [work.produce_for_ever, work.fail_after_reading]][failing]
     pipeline = runner(*chain(letters, *works), max_simultaneous_work_items=2)
-    items = results(pipeline, [Item() for _ in range(25)])
+    items = results(pipeline, [_item(letters) for _ in range(25)])
     other = [PipeConnectionAborted, BrokenPipeError][failing]
     assert [_failures(item) for item in items] == [[ValueError, other]] * 25
 
@@ -277,7 +287,7 @@ def test_a_death_that_came_first_stands_first(processes, letters):
 @pytest.mark.parametrize("letters", PAIRS)
 def test_data_to_a_reader_that_has_gone_is_an_error(runner, letters):
     """A clear one; the reader itself has not failed."""
-    item = Item()
+    item = _item(letters)
     results(runner(*chain(letters, work.write_to_nobody, work.ignore_the_pipe)), [item])
     assert _failures(item) == [BrokenPipeError]
     assert "reader" in str(item.exceptions[0])
@@ -287,16 +297,16 @@ def test_data_to_a_reader_that_has_gone_is_an_error(runner, letters):
 @pytest.mark.parametrize("says_so", [True, False], ids=["write_eof", "by the verdict"])
 def test_the_end_to_a_reader_that_has_gone_is_none(runner, letters, says_so):
     """Nothing was lost: the reader wanted no more."""
-    item = Item(says_so)
+    item = _item(letters, says_so)
     results(runner(*chain(letters, work.end_to_nobody, work.ignore_the_pipe)), [item])
     assert item.exceptions is None
 
 
-@pytest.mark.parametrize("letters", ["PPP", "TTT", "PTP"])
+@pytest.mark.parametrize("letters", ["PPP", "TTT", "PTP", "ppp"])
 def test_a_failed_chain_costs_its_item_alone(runner, letters):
     """Its neighbours in time succeed."""
     stages = chain(letters, work.produce, _fail_if_told, work.consume)
-    items = [Item(b"bad" if n % 4 == 1 else b"good %d" % n) for n in range(20)]
+    items = [_item(letters, b"bad" if n % 4 == 1 else b"good %d" % n) for n in range(20)]
     results(runner(*stages, max_simultaneous_work_items=2), items)
     for n, item in enumerate(items):
         if n % 4 == 1:
@@ -323,7 +333,7 @@ def test_survivors_end_though_a_child_of_the_stage_holds_the_pipe(processes, gat
     """Within grace_s: a thread's waiting is ended, a worker is killed and replaced; the next item succeeds."""
     failing = chain(letters, work.leave_the_end_to_a_child, _consume_bare)
     pipeline = processes(*failing, process_stage(), grace_s=GRACE_S)
-    item = _item(gate=gate.path)
+    item = _item(letters, gate=gate.path)
     start = time.monotonic()
     results(pipeline, [item])
     assert time.monotonic() - start < SOON_S
@@ -345,11 +355,14 @@ def _declines(item):
     return False
 
 
-def test_a_survivor_that_does_not_look_at_its_pipe_is_ended_too(processes, gate):
+@pytest.mark.parametrize("failing", [0, 1], ids=["producer", "consumer"])
+@pytest.mark.parametrize("letters", ["PP", "pp"])
+def test_a_survivor_that_does_not_look_at_its_pipe_is_ended_too(processes, gate, letters, failing):
     """What it waits for nobody knows; grace_s is all it gets."""
-    pipeline = processes(*chain("PP", work.wait_for_ever, work.fail), grace_s=GRACE_S)
+    works = [[work.fail, work.wait_for_ever], [work.produce_then_wait_for_ever, work.fail]][failing]
+    pipeline = processes(*chain(letters, *works), grace_s=GRACE_S)
     start = time.monotonic()
-    (item,) = results(pipeline, [_item(gate=gate.path)])
+    (item,) = results(pipeline, [_item(letters, gate=gate.path)])
     assert time.monotonic() - start < SOON_S
     assert _failures(item) == [ValueError, PipelineWorkerDied]
 
@@ -358,7 +371,7 @@ def test_a_timeout_after_the_first_failure_is_not_the_first(processes, gate):
     """The survivor's time limit may come before the grace is over."""
     stages = chain("PP", work.wait_for_ever, work.fail)
     stages[0].timeout = GRACE_S
-    (item,) = results(processes(*stages, grace_s=10 * SOON_S), [_item(gate=gate.path)])
+    (item,) = results(processes(*stages, grace_s=10 * SOON_S), [_item("PP", gate=gate.path)])
     assert _failures(item) == [ValueError, PipelineStageTimeout]
 
 
@@ -366,6 +379,6 @@ def test_a_timeout_in_a_chain_reaches_the_others(processes, gate):
     """It is the cause of their failures."""
     stages = chain("PPP", work.produce_for_ever, work.wait_for_ever, work.consume)
     stages[1].timeout = GRACE_S
-    (item,) = results(processes(*stages), [_item(gate=gate.path)])
+    (item,) = results(processes(*stages), [_item("PPP", gate=gate.path)])
     assert _failures(item)[0] is PipelineStageTimeout
     assert sorted(_names(item)[1:]) == ["BrokenPipeError", "PipeConnectionAborted"]

@@ -138,6 +138,26 @@ def test_the_second_signal_stops_at_once(tmp_path):
     assert not list(tmp_path.glob(".mpp-*"))
 
 
+def test_a_stage_in_a_thread_cannot_hold_up_a_stop(tmp_path):
+    """It cannot be ended, so the process ends around it, and takes its temporary along."""
+    (tmp_path / "thread.py").write_text(
+        "from mpp_stages.byte_stage import ByteStage\n"
+        "class Endless(ByteStage):\n"
+        "    run_in = 'thread'\n"
+        "    def run(self, reader, writer, item):\n"
+        "        while True:\n"
+        "            writer.write(reader.read1(100))\n"
+        "stages = [Endless()]\n"
+    )
+    with started("run", "./thread.py:stages", "-o", "out", cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        feed(process.stdin, CHUNKS_TO_BE_UNDER_WAY, CHUNK)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == -signal.SIGTERM
+        process.stdin.close()
+    assert [name for name in the_rest_of(tmp_path) if not name.startswith("__")] == ["thread.py"]
+
+
 def test_a_signal_that_was_ignored_stays_ignored(tmp_path):
     """nohup: the terminal goes away, the run does not."""
 

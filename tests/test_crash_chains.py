@@ -41,8 +41,10 @@ from atbu.mp_pipeline.mp_pipeline import (
 # The middle stage in a thread of the parent, between two workers; and the other way round.
 MIDDLE_IN_THREAD = "middle in a thread"
 ENDS_IN_THREADS = "ends in threads"
+# The whole chain of a small item.
+IN_ONE_WORKER = "in one worker"
 SAMPLED = (DEFAULT, FORKSERVER, SPAWN)
-ANYWHERE = (DEFAULT, MIDDLE_IN_THREAD, ENDS_IN_THREADS, SERIAL)
+ANYWHERE = (DEFAULT, MIDDLE_IN_THREAD, ENDS_IN_THREADS, IN_ONE_WORKER, SERIAL)
 ORDER = ("producer", "middle", "consumer")
 AT_ONCE = 3
 # What a stage sees of another's failure.
@@ -82,7 +84,7 @@ def killed(at: str, *runners: str) -> Row:
 
 def raises(at: str) -> Row:
     act = partial(ways.fail, ValueError, "so it is")
-    return Row(at, "error", act, ValueError, "^so it is$", (DEFAULT, MIDDLE_IN_THREAD, ENDS_IN_THREADS, SERIAL))
+    return Row(at, "error", act, ValueError, "^so it is$", ANYWHERE)
 
 
 ROWS = [
@@ -141,13 +143,15 @@ def test_one_bad_chain_costs_one_item(row: Row, runner: str, journal: Journal, t
     at_once = 1 if runner == SERIAL else AT_ONCE
     in_threads = IN_THREADS.get(runner, ())
     with pipeline_on(
-        DEFAULT if in_threads else runner,
+        DEFAULT if in_threads or runner == IN_ONE_WORKER else runner,
         stages=[*chain_of_three(in_threads), MeetingStage()],
         max_simultaneous_work_items=at_once,
     ) as pipeline:
         victim = CrashItem("victim", journal.path, row.act, row.at)
         neighbours = [CrashItem(f"neighbour {number}", journal.path) for number in range(4)]
         order = [*neighbours[:2], victim, *neighbours[2:]]
+        for item in order:
+            item.in_one_worker = runner == IN_ONE_WORKER
         futures = [pipeline.submit(item) for item in order]
         assert [result(future) for future in futures] == order
         assert len(pids_at_strength(pipeline, tmp_path, at_once)) == at_once
@@ -196,7 +200,7 @@ def test_a_timeout_ends_a_chain(runner: str, moment: str, journal: Journal) -> N
     assert "victim consumer saw a clean end" not in journal.lines()
 
 
-@pytest.mark.parametrize(("dies", "loops"), itertools.permutations(ORDER, 2))
+@pytest.mark.parametrize(("dies", "loops"), list(itertools.permutations(ORDER, 2)))
 def test_survivors_of_a_failed_chain_are_ended(dies: str, loops: str, journal: Journal, tmp_path: Path) -> None:
     """One dies, another does not look at its pipe: it gets ``grace_s`` and is ended."""
     act = partial(ways.die_or_loop, dies, loops)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def test_workers_end_with_the_program_however_it_ends(method: str, end: str, rep
         tell(process)
         wait_gone(workers)
         _, said = process.communicate(timeout=PATIENCE_S)
-    assert said.count("ends without shutdown()") == (1 if end in SOFT_ENDS else 0)
+    assert said.count("without shutdown()") == (1 if end in SOFT_ENDS else 0)
     assert process.returncode == {
         "SIGKILL": -signal.SIGKILL,
         "SIGTERM": -signal.SIGTERM,
@@ -232,22 +231,23 @@ def test_a_worker_is_a_process_of_multiprocessing(method: str) -> None:
     }
 
 
-@pytest.fixture
-def manager() -> Iterator[SyncManager]:
-    """A manager process; by spawn, for in Python 3.12 a fork is complained about when a pipeline's thread runs."""
-    with multiprocessing.get_context("spawn").Manager() as manager:
-        yield manager
-
-
 @pytest.mark.parametrize("method", EVERY_METHOD)
-def test_a_stage_may_hold_a_manager_proxy(method: str, manager: SyncManager) -> None:
+def test_a_stage_and_an_initialiser_may_hold_a_manager_proxy(method: str) -> None:
     """The authkey is the program's, so that the manager talks to workers."""
-    counts = manager.dict()
-    # The manager's process was not there before this test, and so must be gone before the fixture looks.
-    with pipeline_on(SPAWN if method == SPAWN else FORKSERVER, stages=[CallStage(stages.count_at, counts)]) as pipeline:
-        for item in pipeline.map(CallItem("ab"[number % 2]) for number in range(10)):
-            assert item.exceptions is None
-    assert dict(counts) == {"a": 5, "b": 5}
+    # By spawn, for Python 3.12 complains about a fork where a pipeline's thread runs.
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        counts, workers = manager.dict(), manager.list()
+        with pipeline_on(
+            method,
+            stages=[CallStage(stages.count_at, counts)],
+            max_simultaneous_work_items=1,
+            process_initfunc=stages.sign_in,
+            process_initargs=(workers,),
+        ) as pipeline:
+            for item in pipeline.map(CallItem("ab"[number % 2]) for number in range(10)):
+                assert item.exceptions is None
+        assert dict(counts) == {"a": 5, "b": 5}
+        assert len(workers) == 1
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
@@ -314,13 +314,9 @@ def test_a_child_that_a_stage_leaves_behind_keeps_no_pipe_open(
     until = tmp_path / "until"
     os.mkfifo(until)
     chain = [stages.ForkingProducerStage(str(until), is_by_fork, dies), stages.ReadAllStage()]
-    fd = os.open(until, os.O_RDWR)
-    try:
-        with pipeline_on(method, stages=chain) as pipeline:
-            item = result(pipeline.submit(CallItem()))
-    finally:
-        until.write_bytes(b"")
-        os.close(fd)
+    with pipeline_on(method, stages=chain) as pipeline:
+        item = result(pipeline.submit(CallItem()))
+    until.write_bytes(b"")
     if dies:
         assert [type(ex) for ex in item.exceptions] == [PipelineWorkerDied, PipeConnectionAborted]
     else:

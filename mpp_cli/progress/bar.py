@@ -23,7 +23,7 @@ _REDRAW_S: Final = 0.2
 class BarReporter:
     """A bar where the size is known, figures anyway; gone when the run ends."""
 
-    interval_s = _REDRAW_S
+    interval_s = _REDRAW_S / 2
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
