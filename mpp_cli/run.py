@@ -67,7 +67,8 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     if goes_to_stdout:
         _refuse_terminal(definition, options, stdio)
     outcome, figures, first_signal = _run_batch(definition, options, stdio, limits, goes_to_stdout)
-    if not options.quiet and not outcome.lost_reader:
+    is_on_screen = goes_to_stdout and os.isatty(stdio.data_out)
+    if not (options.quiet or is_on_screen or outcome.lost_reader):
         name = "stdin" if is_stdin(options.inputs[0]) else shown(options.inputs[0])
         if outcome.done or len(options.inputs) > 1:
             tell(f"mpp: {summary_words(figures, name)}")

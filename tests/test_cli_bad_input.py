@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli_tools import MPP, environment, lines_of, mpp, unpacked
+from cli_tools import MPP, environment, lines_of, mpp, unpacked, without_power_over_files
 
 
 @pytest.fixture
@@ -115,9 +115,7 @@ BAD_INPUTS = [
 @pytest.mark.parametrize(("kind", "words"), BAD_INPUTS)
 def test_an_input_that_cannot_be_read_is_named_status_1(tmp_path, kind, words):
     """Alone it is the run that failed."""
-    if kind == "unreadable" and os.geteuid() == 0:
-        pytest.skip("root reads everything")
-    done = mpp("run", "zstd", make_bad(tmp_path, kind), cwd=tmp_path)
+    done = mpp("run", "zstd", make_bad(tmp_path, kind), cwd=tmp_path, preexec_fn=without_power_over_files)
     assert (done.returncode, done.stdout) == (1, b"")
     assert lines_of(done) == [f"mpp: '{kind}': {words}"]
     assert not (tmp_path / f"{kind}.zst").exists()
@@ -125,15 +123,14 @@ def test_an_input_that_cannot_be_read_is_named_status_1(tmp_path, kind, words):
 
 def test_bad_inputs_among_several_cost_only_themselves_status_3(tmp_path):
     """Each is named; all others are done."""
-    kinds = [(kind, words) for kind, words in BAD_INPUTS if kind != "unreadable" or os.geteuid() != 0]
     good = [f"good{number}" for number in range(8)]
     for name in good:
         (tmp_path / name).write_bytes(name.encode())
-    bad = [make_bad(tmp_path, kind) for kind, _ in kinds]
+    bad = [make_bad(tmp_path, kind) for kind, _ in BAD_INPUTS]
     mixed = [name for pair in zip(good, [*bad, *good], strict=False) for name in pair][: 2 * len(bad)]
-    done = mpp("run", "zstd", *mixed, *good[len(bad) :], cwd=tmp_path)
+    done = mpp("run", "zstd", *mixed, *good[len(bad) :], cwd=tmp_path, preexec_fn=without_power_over_files)
     assert done.returncode == 3, done.stderr
-    assert {f"mpp: '{kind}': {words}" for kind, words in kinds} <= set(lines_of(done))
+    assert {f"mpp: '{kind}': {words}" for kind, words in BAD_INPUTS} <= set(lines_of(done))
     assert f"{len(good)} of {len(good) + len(bad)} files done, {len(bad)} failed" in lines_of(done)[-1]
     for name in good:
         assert unpacked((tmp_path / f"{name}.zst").read_bytes()) == name.encode()
@@ -234,7 +231,17 @@ def test_compressed_data_is_not_written_to_a_terminal(terminal):
     assert mpp("run", "--force", "zstd", data=b"x", stdout=terminal[1]).returncode == 0
     assert os.read(terminal[0], 1000) == packed.replace(b"\n", b"\r\n")
     done = mpp("run", "unzstd", data=packed, stdout=terminal[1])
-    assert (done.returncode, os.read(terminal[0], 1000)) == (0, b"x")
+    assert (done.returncode, os.read(terminal[0], 1000), done.stderr) == (0, b"x", b"")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    """By the output's name as the user gave it, not by that of a temporary."""
+    (tmp_path / "folder").mkdir(mode=0o500)
+    args = ("run", "zstd", "-o", "folder/out")
+    done = mpp(*args, data=b"x", cwd=tmp_path, preexec_fn=without_power_over_files)
+    assert (done.returncode, lines_of(done)) == (1, ["mpp: stdin: 'folder/out': Permission denied"])
+    done = mpp("run", "zstd", "-o", "nowhere/out", data=b"x", cwd=tmp_path)
+    assert (done.returncode, lines_of(done)) == (1, ["mpp: stdin: 'nowhere/out': No such file or directory"])
 
 
 def test_a_full_disk_is_one_line_that_names_the_file(tmp_path):

@@ -208,10 +208,10 @@ def test_a_worker_that_dies_half_way_through_its_answer_costs_one_item(
         (pid,) = pids_at_strength(pipeline, tmp_path, 1)
         victim = CrashItem("victim", journal.path, partial(ways.wait_then_answer_with, answer, None, LARGE))
         future = pipeline.submit(victim)
-        blocker = pipeline.submit(CrashItem("blocker", journal.path, at="block"))
-        # From here on the pipeline's thread does not read, so that the answer stands in the socket half-way.
-        assert Path(blocked).read_text() == "blocked"
-        Path(answer).write_bytes(b"")
+        with open(answer, "wb"):  # which waits for the stage to be there
+            blocker = pipeline.submit(CrashItem("blocker", journal.path, at="block"))
+            assert Path(blocked).read_text() == "blocked"
+        # The stage answers now, and the pipeline's thread does not read: the answer stands in the socket half-way.
         (worker,) = (worker for worker in worker_pool(pipeline).workers.values() if worker.pid == pid)
         wait_readable(worker.channel.fileno(), "no answer came")
         kill_and_wait(pid)
@@ -225,7 +225,7 @@ def test_a_worker_that_dies_half_way_through_its_answer_costs_one_item(
 
 
 def test_a_stage_whose_first_run_was_taken_back_is_not_lost(journal: Journal, fifo: Callable[[str], str]) -> None:
-    """What is queued behind a long run goes to another worker, but the stage that it brought along is needed here too."""
+    """What is queued behind a long run goes to another worker; the stage that it brought along is needed here too."""
     until = [fifo(f"until {number}") for number in range(AT_ONCE)]
     with pipeline_on(DEFAULT, stages=[ActStage(), ways.VictimStage()], max_simultaneous_work_items=AT_ONCE) as pipeline:
         # Short ones first, so that the following are queued behind others.

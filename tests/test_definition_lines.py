@@ -115,6 +115,7 @@ def test_a_key_has_its_line(text: str, path: Path, line: int | None) -> None:
     assert key_lines(text).get(path) == line
 
 
+NEWLINE = "\n"
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=6)
 SCALARS = st.one_of(st.integers(-99, 99), st.booleans(), st.text(st.characters(codec="utf-8"), max_size=12))
 VALUES = st.recursive(
@@ -173,7 +174,9 @@ class _Writer:
         if self._draw(st.booleans()) and is_literal:
             self.text += f"'''\n{value}'''"
         elif self._draw(st.booleans()):
-            self.text += '"""\\\n' + _escaped(value).replace("\\n", "\n") + '"""'
+            # A backslash at the end of a line would take the blanks behind it along.
+            start = "\n" if value[:1].isspace() or self._draw(st.booleans()) else "\\\n"
+            self.text += f'"""{start}{"".join(char if char == NEWLINE else _escaped(char) for char in value)}"""'
         else:
             self.text += f'"{_escaped(value)}"'
 

@@ -14,7 +14,7 @@ from multiprocessing import util
 
 import pytest
 from pipeline_harness import Journal, note_in, result
-from pipeline_stages import PROCESSES, RUNNERS, Item, closing_runner, keep, process_stage, results
+from pipeline_stages import PROCESSES, RUNNERS, Item, closing_runner, keep, process_stage, results, thread_stage
 
 
 @pytest.fixture(params=RUNNERS)
@@ -195,3 +195,12 @@ def test_a_failure_names_the_stage_it_happened_in_and_ends_the_item(runner, want
     item = Item(1)
     assert result(runner(*stages).submit(item)) is item
     assert [str(ex) for ex in item.exceptions] == ["three"]
+
+
+def test_the_next_pipeline_starts_its_workers_in_the_same_way(processes):
+    """A thread of the one before, which has just ended, does not make the program one of many threads."""
+    for _ in range(100):
+        # It could not be sent to a worker that is not forked.
+        pipeline = processes(process_stage(), thread_stage(), process_initfunc=lambda: None)
+        assert results(pipeline, [Item()])[0].exceptions is None
+        pipeline.shutdown()

@@ -1,0 +1,41 @@
+"""What a start loads: the figures of docs and benchmarks stand on what is left out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from cli_tools import TIMEOUT_S, environment
+
+PROGRAM = """
+import sys
+from mpp_cli.main import main
+heavy = sys.argv.pop(1).split(",")
+try:
+    main()
+except SystemExit as end:
+    print([name for name in heavy if name in sys.modules], end.code, file=sys.stderr)
+"""
+#: Each costs from 5 to 80 ms.
+NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstandard"]
+
+
+@pytest.mark.parametrize(
+    ("args", "unloaded"),
+    [
+        (["--help"], [*NEVER, "multiprocessing", "atbu.mp_pipeline.pipeline", "mpp_stages.builtin"]),
+        (["run", "--help"], [*NEVER, "multiprocessing", "atbu.mp_pipeline.pipeline", "mpp_stages.builtin"]),
+        (["run", "-q", "zstd"], [*NEVER, "mpp_cli.toml_definition", "mpp_stages.options", "mpp_stages.unzstd"]),
+        (["run", "zstd", "--progress", "plain"], [*NEVER, "mpp_cli.progress.bar"]),
+        (["stages"], ["rich", "pydantic", "multiprocessing.popen_fork", "zstandard"]),
+    ],
+    ids=" ".join,
+)
+def test_a_start_loads_only_what_it_needs(args, unloaded):
+    """No bar, no compressor, no scan for plug-ins, no validation library."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, ",".join(unloaded), *args],
+        input=b"data", capture_output=True, env=environment(), timeout=TIMEOUT_S, check=True,
+    )  # fmt: skip
+    assert done.stderr.decode().splitlines()[-1] == "[] 0"
