@@ -25,9 +25,10 @@ def error_words(error: BaseException) -> str:
         words = error.strerror + (" (--force replaces it)" if isinstance(error, FileExistsError) else "")
         return f"'{shown(_text(error.filename))}': {words}" if error.filename else words
     text = str(error)
-    if type(error) is ValueError and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if type(error) is not ValueError or not text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    stage = next((note[3:] for note in getattr(error, "__notes__", ()) if note.startswith("in stage ")), None)
+    return text if stage is None else f"{stage}: {text}"
 
 
 def root_cause(errors: Sequence[BaseException]) -> BaseException:

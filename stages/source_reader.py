@@ -41,6 +41,8 @@ class SourceReader(io.RawIOBase):
         self._before: os.stat_result | None = None
         #: Bytes read so far.
         self.bytes_read = 0
+        # A terminal's end is none for the next read; for whoever reads once more it must stay one.
+        self._is_at_end = False
         #: How many there will be, where that is known.
         self.size: int | None = None
         if isinstance(source, PathSource):
@@ -75,6 +77,8 @@ class SourceReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if self._is_at_end:
+            return 0
         while True:
             try:
                 n = os.readv(self._descriptor, (buffer,))
@@ -89,6 +93,7 @@ class SourceReader(io.RawIOBase):
             raise source_changed(self._shown, f"it had {self.size} bytes and gave more")
         if n == 0 and memoryview(buffer).nbytes:
             self._check_unchanged()
+            self._is_at_end = True
         return n
 
     def _check_unchanged(self) -> None:

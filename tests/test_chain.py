@@ -77,7 +77,9 @@ def _names(item):
 # -- data
 
 
-@pytest.mark.parametrize("letters", [*map("".join, itertools.product("PT", repeat=3)), "PP", "TPTPT", "PPPPPPPP", "pp", "pppp"])
+@pytest.mark.parametrize(
+    "letters", [*map("".join, itertools.product("PT", repeat=3)), "PP", "TPTPT", "PPPPPPPP", "pp", "pppp"]
+)
 def test_data_goes_through_a_chain_of_any_length(runner, letters):
     """Processes and threads mixed, far more data than pipes hold."""
     data = random.Random(letters).randbytes(work.MORE_THAN_A_PIPE_HOLDS)

@@ -78,10 +78,30 @@ class Deadlines:
     def _limit(self, member: Member) -> float | None:
         return self._engine.stages[member.first].timeout
 
+    def end_survivors_of(self, lead: Member) -> None:
+        """A chain inside one worker has failed in part: the rest gets ``grace_s``."""
+        lead.deadline = time.monotonic() + self._engine.grace_s
+        self.timed.add(lead)
+
+    def _ended_survivor(self, member: Member) -> PipelineWorkerDied:
+        return PipelineWorkerDied(
+            self._engine.label(member),
+            member.stage_num,
+            member.worker.pid if member.worker is not None else None,
+            -signal.SIGKILL,
+            describe_item(member.entry.item),
+            note="It was ended by the pipeline: another stage of its chain had failed.",
+        )
+
     def _end_overdue(self, member: Member) -> None:
         self.timed.discard(member)
         worker = member.worker
         assert worker is not None
+        if member is member.run.lead:
+            member.killed_for = self._ended_survivor(member)
+            member.failed_at_ns = time.monotonic_ns()
+            worker.kill()
+            return
         member.killed_for = PipelineStageTimeout(
             self._engine.label(member),
             member.stage_num,
@@ -99,13 +119,6 @@ class Deadlines:
         self._engine.dispatcher.interrupt(run)
         for member in run.members:
             if not member.is_done and member.worker is not None:
-                member.killed_for = PipelineWorkerDied(
-                    self._engine.label(member),
-                    member.stage_num,
-                    member.worker.pid,
-                    -signal.SIGKILL,
-                    describe_item(member.entry.item),
-                    note="It was ended by the pipeline: another stage of its chain had failed.",
-                )
+                member.killed_for = self._ended_survivor(member)
                 member.failed_at_ns = time.monotonic_ns()
                 member.worker.kill()

@@ -75,8 +75,8 @@ class Engine:
         self.on_ended: Callable[[Entry], None] = lambda entry: None
         self._inbox: deque[Callable[[], None]] = deque()
         self._is_asleep = False
-        #: Somebody has called stop(), whether or not the thread knows yet.
-        self.is_asked_to_stop = False
+        #: The program has called shutdown(): at its exit its items are finished.
+        self.is_shut_down = False
         self._is_stopping = False
         self._is_closed = False
         self._terminate_at: float | None = None
@@ -109,7 +109,6 @@ class Engine:
 
     def stop(self, cancel_pending: bool) -> None:
         """Have the loop end: after all items, or with those cancelled that have not been started."""
-        self.is_asked_to_stop = True
         self.post(lambda: self._begin_stop(cancel_pending))
 
     def terminate(self) -> None:
@@ -197,6 +196,8 @@ class Engine:
     def _decide(self) -> None:
         scheduler, dispatcher = self.scheduler, self.dispatcher
         while commands := scheduler.decide():
+            if type(commands[-1]) is Admit:
+                self._send()  # what follows asks the user's code, which takes the time it takes
             for command in commands:
                 if type(command) is Start:
                     dispatcher.start(command.item, command.workers, command.is_queued)

@@ -106,6 +106,8 @@ class Items:
             text = f"stage {self._engine.label(member)!r}: {failure.message} ({describe_item(member.entry.item)!r})"
             named = PipelineResultIsNotPipelineWorkItem(text)
         else:
+            if not isinstance(failure, PipelineError):
+                failure.add_note(f"in stage {self._engine.label(member)!r}")
             return failure
         named.__cause__ = failure.__cause__
         return named
@@ -114,7 +116,9 @@ class Items:
         """One member will not answer; for a chain inside one worker that is all of it."""
         run = member.run
         for each in run.members if member is run.lead else (member,):
-            each.failure = failure
+            if each.failure is None and each.answer is None:
+                each.failure = failure
+                each.failed_at_ns = member.failed_at_ns
             self.end_member(each)
 
     def _end_run(self, entry: Entry, run: Run) -> None:

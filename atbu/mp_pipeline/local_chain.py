@@ -31,6 +31,7 @@ class LocalChain:
         encode: Makes the answer of a returned item, or raises.
         on_thread: Called by a thread that goes on with the chain, before its first stage.
         on_stage: Called before each stage with its place in the chain.
+        on_failure: Called once, with the place and the outcome, when a stage has failed while another runs.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class LocalChain:
         encode: Callable[[PipelineWorkItem], Any],
         on_thread: Callable[[], None],
         on_stage: Callable[[int], None],
+        on_failure: Callable[[int, Outcome], None],
     ) -> None:
         self._stages = stages
         self._load = load
         self._encode = encode
         self._on_thread = on_thread
         self._on_stage = on_stage
+        self._on_failure: Callable[[int, Outcome], None] | None = on_failure
         self._outcomes: list[Outcome] = [Outcome(None, None)] * len(stages)
         self._threads: list[threading.Thread] = []
 
@@ -81,12 +84,20 @@ class LocalChain:
         try:
             item = self._load()
         except BaseException as ex:  # noqa: BLE001 - unpickling runs user code
-            self._outcomes[number] = Outcome(None, ex, time.monotonic_ns())
+            self._note(number, Outcome(None, ex, time.monotonic_ns()))
             for conn in (pipe_out, pipe_in):
                 if conn is not None:
                     close_stage_end(conn, False, "the stage before could not be started")
             return
-        self._outcomes[number] = run_stage(self._stages[number], item, pipe_in, pipe_out, self._encode)
+        self._note(number, run_stage(self._stages[number], item, pipe_in, pipe_out, self._encode))
+
+    def _note(self, number: int, outcome: Outcome) -> None:
+        self._outcomes[number] = outcome
+        tell = self._on_failure
+        if outcome.failed_at_ns and self._threads and tell is not None:
+            # The other may never return: then the parent ends this process, and must know why.
+            self._on_failure = None
+            tell(number, outcome)
 
     def _fail_from(self, first: int, pipe_in: StageConnection | None, ex: BaseException) -> None:
         for number in range(first, len(self._stages)):

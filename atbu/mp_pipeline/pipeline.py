@@ -33,7 +33,7 @@ from .runs import Entry, check_timeout
 from .scheduler import Scheduler
 from .shared_slots import MAX_COUNTERS, SharedSlots
 from .stage import PipelineStage
-from .thread_runner import ThreadRunner
+from .thread_runner import ThreadRunner, wait_until_gone
 from .work_item import PipelineWorkItem
 from .workers import WorkerPool
 
@@ -277,6 +277,7 @@ class MultiprocessingPipeline:
             is_first = not self._is_closed
             self._is_closed = True
             self._has_room.notify_all()
+        self._engine.is_shut_down = True
         if is_first or cancel_pending:
             self._engine.stop(cancel_pending)
         if not self._is_started:
@@ -292,6 +293,7 @@ class MultiprocessingPipeline:
     def _join(self) -> None:
         assert self._engine.thread is not None
         self._engine.thread.join()
+        wait_until_gone(self._engine.thread)
         still_running = self._threads.close(self._engine.grace_s)
         if not still_running:
             self._slots.close()
@@ -358,7 +360,7 @@ def _end_all_at_exit() -> None:
     left = [engine for engine in _live if engine.thread is not None and engine.thread.is_alive()]
     if not left:
         return
-    forgotten = [engine for engine in left if not engine.is_asked_to_stop]
+    forgotten = [engine for engine in left if not engine.is_shut_down]
     for engine in forgotten:
         engine.end_at_exit()
     for engine in left:

@@ -140,6 +140,10 @@ class StageConnection(Connection):
     def fileno(self) -> int:
         """The descriptor. Whoever asks may write what is no frame to it, so that a writer's end is bare from now on."""
         self._is_raw = True
+        if self.on_full is not None and self._handle is not None:
+            # Whoever has the number may wait on it, or give it to a program, which expects it to block.
+            self.on_full()
+            os.set_blocking(self._handle, True)
         return super().fileno()
 
     def _refuse_if_wrapped(self) -> None:

@@ -124,7 +124,18 @@ def describe_failure(ex: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(ex))
     except Exception:  # noqa: BLE001 - see first_line
-        return "".join(traceback.format_tb(ex.__traceback__)) + first_line(ex) + "\n"
+        return _plain_traceback(ex)
+
+
+def _plain_traceback(ex: BaseException) -> str:
+    """Where it was raised, from what is in memory: no file is opened, no module imported."""
+    lines = []
+    step = ex.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {step.tb_lineno}, in {code.co_name}\n')
+        step = step.tb_next
+    return "".join(lines) + first_line(ex) + "\n"
 
 
 def portable_failure(ex: BaseException, text: str | None = None) -> BaseException:

@@ -92,7 +92,11 @@ def start_by_context(
     own_fds = tuple(InheritedDescriptor(fd) for fd in fds)
     spec = WorkerSpec(own_fds, slot, counter_names, log_level, initializer, initargs)
     process: BaseProcess = ctx.Process(target=run_worker, args=(spec,), name=name)  # type: ignore[attr-defined]
+    chosen = multiprocessing.get_start_method(allow_none=True)
     process.start()
+    if chosen is None:
+        # starting a process asks for the program's start method, and asking fixes it
+        multiprocessing.set_start_method(None, force=True)
     return process
 
 

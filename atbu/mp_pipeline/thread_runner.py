@@ -7,6 +7,7 @@ a stage that never returns cannot be ended, and must not keep the program from e
 from __future__ import annotations
 
 import copy
+import os
 import queue
 import threading
 import time
@@ -26,6 +27,9 @@ from .stage_run import (
     run_stage,
 )
 from .work_item import PipelineWorkItem
+
+# Far more than the kernel needs; a bound, for another thread may have got the number.
+_THREAD_GONE_WAIT_S = 0.1
 
 Job = Callable[[], None]
 
@@ -78,7 +82,20 @@ class ThreadRunner:
         deadline = time.monotonic() + grace_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+            wait_until_gone(thread)
         return [thread for thread in self._threads if thread.is_alive()]
+
+
+def wait_until_gone(thread: threading.Thread) -> None:
+    """Wait until the kernel, too, has done with a thread that has ended; microseconds.
+
+    join() returns a little earlier. A program that then makes its next pipeline would be taken for one with threads.
+    """
+    if thread.is_alive() or thread.native_id is None:
+        return
+    deadline = time.monotonic() + _THREAD_GONE_WAIT_S
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < deadline:
+        time.sleep(0)
 
 
 def run_on_thread(

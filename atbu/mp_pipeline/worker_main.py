@@ -26,7 +26,7 @@ from .log_relay import ChannelLogHandler
 from .pipe_io import StageConnection
 from .plain_stages import PlainStage, look_at
 from .shared_slots import POSITION_SEQ, POSITION_STAGE, POSITION_START_NS, open_slot
-from .stage import PipelineStage, stage_label
+from .stage import PipelineStage
 from .stage_run import (
     Outcome,
     close_stage_end,
@@ -39,8 +39,10 @@ from .stage_run import (
 )
 from .work_item import PipelineWorkItem
 
-# 128 + SIGIO would be what a shell shows; the parent is gone, nobody reads it.
+# The parent is gone, nobody reads it.
 _EXIT_PARENT_GONE = 1
+# fcntl.h on Linux; Python's module does not have it.
+_F_SETSIG = 10
 
 
 class InheritedDescriptor:
@@ -115,14 +117,13 @@ def run_worker(spec: WorkerSpec) -> None:
 def end_with_parent(lifeline: int) -> None:
     """Have the kernel end this process when the parent is gone, whatever this process is doing then.
 
-    The parent holds the only write end of the pipe. When it closes, SIGIO is sent to us, whose default is to
-    terminate; no thread of ours, no lock and no Python code is involved. (prctl's PR_SET_PDEATHSIG fires for the
-    thread that forked us, and not at all under a forkserver.)
+    The parent holds the only write end of the pipe. When it closes, the kernel sends us the signal we have asked
+    for in place of SIGIO: SIGKILL, which no stage can ignore. No thread of ours, no lock and no Python code is
+    involved. (prctl's PR_SET_PDEATHSIG fires for the thread that forked us, and not at all under a forkserver.)
     """
     OwnedDescriptor(lifeline)
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     poll = select.poll()
     poll.register(lifeline, 0)
@@ -261,20 +262,19 @@ class _Worker:
         pipe_out: StageConnection | None,
         fds: list[int],
     ) -> Outcome:
-        first = key[0]
         try:
             stages = self._stages(key)
         except BaseException as ex:
-            raise pickling_error("the stage", f"number {first}", "", ex) from ex
+            raise pickling_error("the stage", "", "", ex) from ex
         passed: list[PassedDescriptor] = []
         try:
             try:
                 item, passed = loads_received(payload, fds)
             except BaseException as ex:
-                raise pickling_error("the item", stage_label(stages[0], first), "", ex) from ex
+                raise pickling_error("the item", "", "", ex) from ex
             if len(stages) == 1:
                 return run_stage(stages[0], item, pipe_in, pipe_out, self._encode)
-            return self._run_stages(stages, first, item)
+            return self._run_stages(stages, key[0], item)
         finally:
             for descriptor in passed:
                 descriptor.close()
@@ -299,9 +299,13 @@ class _Worker:
         def note_stage(number: int) -> None:
             self.words[POSITION_STAGE] = key[0] + number
 
+        def tell_failure(number: int, outcome: Outcome) -> None:
+            data = pickle.dumps((number, *self._encode_end(outcome)))
+            self.send(wire.frame(wire.CHAIN_FAILED, seq, data))
+
         use_counters()
         try:
-            chain = LocalChain(self._stages(key), load, self._encode, use_counters, note_stage)
+            chain = LocalChain(self._stages(key), load, self._encode, use_counters, note_stage, tell_failure)
             outcomes = chain.run()
         finally:
             set_current_slot(self.words, self._counter_names)
@@ -309,13 +313,15 @@ class _Worker:
                 descriptor.close()
             for fd in fds:
                 os.close(fd)
-        ends = [
-            (at, True, self._encode_failure(failure)) if failure is not None else (at, False, answer)
-            for answer, failure, at in outcomes
-        ]
-        answer = pickle.dumps(ends)
+        answer = pickle.dumps([self._encode_end(outcome) for outcome in outcomes])
         spent = wire.duration_us(start_ns, time.monotonic_ns())
         self.send(wire.HEADER.pack(wire.CHAIN_ENDED, 0, key[0], 0, 0, spent, seq, len(answer)), answer)
+
+    def _encode_end(self, outcome: Outcome) -> tuple[int, bool, bytes]:
+        """When a stage failed, whether by an exception, and the pickle of that or of its answer."""
+        if outcome.failure is None:
+            return outcome.failed_at_ns, False, outcome.answer
+        return outcome.failed_at_ns, True, self._encode_failure(outcome.failure)
 
     def _learn_stages(self, key: tuple[int, int], data: memoryview) -> None:
         """Take a new pickle of stages, if there is one; the last one counts."""

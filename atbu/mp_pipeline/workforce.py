@@ -153,6 +153,8 @@ class Workforce:
                 num_answers += 1
                 total_us += fields[5]
                 self._on_chain_ended(worker, payload)
+            elif kind == wire.CHAIN_FAILED:
+                self._on_chain_failed(worker, payload)
             elif kind == wire.LOG:
                 self._on_log(payload)
             elif kind == wire.DROPPED:
@@ -199,18 +201,29 @@ class Workforce:
         """A chain inside one worker: each stage's answer or failure."""
         lead: Member = worker.queue.popleft()
         members = lead.run.members
-        for member, (failed_at_ns, is_failure, data) in zip(members, pickle.loads(payload), strict=True):
-            member.failed_at_ns = failed_at_ns
-            try:
-                if is_failure:
-                    member.failure = self._items.located(member, with_worker_traceback(*pickle.loads(data)))
-                else:
-                    member.answer = loads_answer(data, lead.originals)
-            except BaseException as ex:  # noqa: BLE001 - see _on_result
-                member.failure = self._unreadable("the error" if is_failure else "the result", member, ex)
+        self._deadlines.forget(lead)
+        for member, end in zip(members, pickle.loads(payload), strict=True):
+            self._take_end(lead, member, *end)
         self._scheduler.answered(lead.entry, worker)
         for member in members:
             self._items.end_member(member)
+
+    def _on_chain_failed(self, worker: Worker, payload: bytes) -> None:
+        """A stage of a chain inside one worker has failed while another runs, which now gets ``grace_s``."""
+        lead: Member = worker.queue[0]
+        number, *end = pickle.loads(payload)
+        self._take_end(lead, lead.run.members[number], *end)
+        self._deadlines.end_survivors_of(lead)
+
+    def _take_end(self, lead: Member, member: Member, failed_at_ns: int, is_failure: bool, data: bytes) -> None:
+        member.failed_at_ns = failed_at_ns
+        try:
+            if is_failure:
+                member.failure = self._items.located(member, with_worker_traceback(*pickle.loads(data)))
+            else:
+                member.answer = loads_answer(data, lead.originals)
+        except BaseException as ex:  # noqa: BLE001 - see _on_result
+            member.failure = self._unreadable("the error" if is_failure else "the result", member, ex)
 
     def _on_error(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
         member: Member = worker.queue.popleft()
