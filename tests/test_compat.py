@@ -224,15 +224,18 @@ def test_stages_may_hold_manager_proxies(runner, is_manager_first):
     """Whichever was there first: the workers have the program's authkey."""
     pipeline = None if is_manager_first else runner(max_simultaneous_work_items=3)
     with SyncManager() as manager:
-        # the stage alone keeps these alive
-        stage = SharingStage(manager.list(), manager.dict())
-        pipeline = pipeline or runner(max_simultaneous_work_items=3)
-        pipeline.add_stage(stage)
-        items = results(pipeline, [Item(n) for n in range(20)])
-        assert [item.exceptions for item in items] == [None] * 20
-        assert sorted(stage.shared_list) == list(range(20))
-        assert (os.getpid() in stage.shared_dict.values()) == runner.is_serial
-        pipeline.shutdown()
+        failures, added, pids = _share(pipeline or runner(max_simultaneous_work_items=3), manager)
+    assert failures == [None] * 20
+    assert added == list(range(20))
+    assert (os.getpid() in pids) == runner.is_serial
+
+
+def _share(pipeline, manager):
+    stage = SharingStage(manager.list(), manager.dict())
+    pipeline.add_stage(stage)
+    items = results(pipeline, [Item(n) for n in range(20)])
+    pipeline.shutdown()
+    return [item.exceptions for item in items], sorted(stage.shared_list), stage.shared_dict.values()
 
 
 def test_items_may_hold_proxies_of_a_manager_of_ones_own(runner):

@@ -89,13 +89,13 @@ def raises(at: str) -> Row:
 
 ROWS = [
     killed("producer:before"),
-    killed("producer:amid", FORKSERVER, SPAWN, MIDDLE_IN_THREAD),
+    killed("producer:amid", FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
     killed("producer:after"),
     killed("middle:before"),
-    killed("middle:amid", FORKSERVER, SPAWN, ENDS_IN_THREADS),
+    killed("middle:amid", FORKSERVER, SPAWN, ENDS_IN_THREADS, IN_ONE_WORKER),
     killed("middle:after", ENDS_IN_THREADS),
     killed("consumer:before"),
-    killed("consumer:amid", FORKSERVER, SPAWN, MIDDLE_IN_THREAD),
+    killed("consumer:amid", FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
     killed("consumer:after"),
     # An end that looks like success
     Row("producer:amid", "os._exit(0)", partial(ways.exit_at_once, 0), PipelineWorkerDied, "exit status 0", SAMPLED),

@@ -168,13 +168,15 @@ def test_shutdown_without_waiting_is_a_shutdown(run_program, journal, stage):
 
 
 def test_a_pipeline_that_was_dropped_is_ended_with_the_program(run_program):
-    """Its items are finished, for it refuses no more than shutdown(wait=False) does."""
+    """It is one that ends without shutdown: what has not started is cancelled, and one warning says so."""
     body = """
         start(process_stage(work), 2)
         open(JOURNAL + ".go", "w")
     """
     status, said, complaints = run_program(body)
-    assert (status, said, complaints) == (0, ["0 []", "1 []"], [])
+    assert (status, sorted(said)) == (0, ["0 []", "1 cancelled"])
+    assert len(complaints) == 1, complaints
+    assert "without shutdown()" in complaints[0]
 
 
 @pytest.mark.parametrize("end", ["sys.exit(7)", "raise SystemExit(7)"])

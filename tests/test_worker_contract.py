@@ -199,7 +199,7 @@ def test_a_failure_names_the_stage_it_happened_in_and_ends_the_item(runner, want
 
 def test_the_next_pipeline_starts_its_workers_in_the_same_way(processes):
     """A thread of the one before, which has just ended, does not make the program one of many threads."""
-    for _ in range(100):
+    for _ in range(40):
         # It could not be sent to a worker that is not forked.
         pipeline = processes(process_stage(), thread_stage(), process_initfunc=lambda: None)
         assert results(pipeline, [Item()])[0].exceptions is None

@@ -75,6 +75,8 @@ class Engine:
         self.on_ended: Callable[[Entry], None] = lambda entry: None
         self._inbox: deque[Callable[[], None]] = deque()
         self._is_asleep = False
+        #: The pipeline object is gone: nobody else will close what is left.
+        self.is_abandoned = False
         #: The program has called shutdown(): at its exit its items are finished.
         self.is_shut_down = False
         self._is_stopping = False
@@ -141,7 +143,8 @@ class Engine:
         finally:
             self.items.fail_all(self.broken or PipelineBroken("the pipeline has ended"))
             self._close()
-            self.threads.close(0.0)
+            if not self.threads.close(self.grace_s if self.is_abandoned else 0.0) and self.is_abandoned:
+                self.threads.slots.close()
 
     def _turn(self) -> None:
         """Wait, take in what came, decide, send."""

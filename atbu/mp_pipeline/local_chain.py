@@ -31,7 +31,7 @@ class LocalChain:
         encode: Makes the answer of a returned item, or raises.
         on_thread: Called by a thread that goes on with the chain, before its first stage.
         on_stage: Called before each stage with its place in the chain.
-        on_failure: Called once, with the place and the outcome, when a stage has failed while another runs.
+        on_failure: Called once, with the place and the outcome, when a stage has failed and others have not ended.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class LocalChain:
         self._on_stage = on_stage
         self._on_failure: Callable[[int, Outcome], None] | None = on_failure
         self._outcomes: list[Outcome] = [Outcome(None, None)] * len(stages)
+        self._num_unfinished = len(stages)
         self._threads: list[threading.Thread] = []
 
     def run(self) -> list[Outcome]:
@@ -94,8 +95,9 @@ class LocalChain:
     def _note(self, number: int, outcome: Outcome) -> None:
         self._outcomes[number] = outcome
         tell = self._on_failure
-        if outcome.failed_at_ns and self._threads and tell is not None:
-            # The other may never return: then the parent ends this process, and must know why.
+        self._num_unfinished -= 1
+        if outcome.failed_at_ns and self._num_unfinished and tell is not None:
+            # The others may never return: then the parent ends this process, and must know why.
             self._on_failure = None
             tell(number, outcome)
 

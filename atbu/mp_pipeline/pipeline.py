@@ -350,9 +350,10 @@ def _check_arguments(
 
 def _abandon(engine: Engine) -> None:
     """The pipeline object is gone. Its items are finished; nobody waits for that."""
+    engine.is_abandoned = True
     engine.stop(cancel_pending=False)
-    if engine.thread is None:
-        engine.close_unstarted()
+    if engine.thread is None and engine.close_unstarted():
+        engine.threads.slots.close()
 
 
 def _end_all_at_exit() -> None:

@@ -201,7 +201,7 @@ class _TemplateLoop:
     def _be_worker(self, worker_id: int, arguments: tuple[Any, ...], fds: list[int]) -> None:
         """In the forked worker: behave as a process of multiprocessing, then exit."""
         import atexit
-        import multiprocessing.process
+        import multiprocessing.util
 
         exitcode = 1
         try:
@@ -218,6 +218,7 @@ class _TemplateLoop:
             runs_exit_functions = sys.version_info >= (3, 13)  # since then a forked Process runs atexit's
             if runs_exit_functions:
                 atexit._clear()
+                atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
             sentinel = os.dup(fds[2])
             exitcode = process._bootstrap(parent_sentinel=sentinel)  # type: ignore[attr-defined]
             if runs_exit_functions:

@@ -39,7 +39,7 @@ class ThreadRunner:
 
     def __init__(self, name: str, slots: SharedSlots, counter_names: tuple[str, ...]) -> None:
         self._name = name
-        self._slots = slots
+        self.slots = slots
         self._counter_names = counter_names
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -52,7 +52,7 @@ class ThreadRunner:
             if self._num_free > 0:
                 self._num_free -= 1
             else:
-                slot = self._slots.take()
+                slot = self.slots.take()
                 thread = threading.Thread(
                     target=self._work,
                     args=(slot,),
@@ -64,7 +64,7 @@ class ThreadRunner:
         self._jobs.put(job)
 
     def _work(self, slot: int) -> None:
-        set_current_slot(self._slots.slot(slot), self._counter_names)
+        set_current_slot(self.slots.slot(slot), self._counter_names)
         while (job := self._jobs.get()) is not None:
             job()
             del job
