@@ -59,8 +59,12 @@ class ThreadRunner:
                     name=f"MpPipeline-{self._name}-thread-{len(self._threads)}",
                     daemon=True,
                 )
+                try:
+                    thread.start()
+                except BaseException:  # no more threads, or the interpreter is ending
+                    self.slots.give_back(slot)
+                    raise
                 self._threads.append(thread)
-                thread.start()
         self._jobs.put(job)
 
     def _work(self, slot: int) -> None:
