@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
 
 def main() -> None:
     """Run the command line of this process and exit with its status."""
+    # Imports make much and drop nothing: collections in between cost 5 ms. A run turns them on again.
+    gc.disable()
     # Until a run listens for it there is nothing to clean up, and a traceback would tell nobody anything.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -16,4 +19,7 @@ def main() -> None:
     stdio = Stdio()
     from .app import run_app
 
-    sys.exit(run_app(sys.argv[1:], stdio))
+    status = run_app(sys.argv[1:], stdio)
+    # The interpreter's last collections would walk all modules once more, for 20 ms and nothing.
+    gc.freeze()
+    sys.exit(status)

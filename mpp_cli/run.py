@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import stat
@@ -91,6 +92,7 @@ def _run_batch(
     total_bytes = _total_bytes(options.inputs, limits.size_hint)
     if any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
+    gc.enable()  # main() had turned it off
     # Before anything that starts a thread or a handler: the pipeline forks a template of this process.
     pipeline = MultiprocessingPipeline(
         definition.stages, max_simultaneous_work_items=jobs, name=definition.name, counters=COUNTERS
