@@ -11,10 +11,10 @@ import errno
 import select
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWorkerDied
@@ -22,7 +22,7 @@ from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
 
 from .errors import shown
 from .failures import error_words, failure_line, root_cause, traceback_text
-from .jobs import Job, Refused
+from .jobs import Job, NotYet, Refused, Skipped
 from .progress.figures import Figures
 from .progress.reporter import Reporter
 from .signals import StopFlag
@@ -41,6 +41,7 @@ class Outcome:
     Attributes:
         done: Inputs that succeeded.
         failed: Inputs that failed.
+        skipped: Inputs that were passed over, by the reason.
         stopped: Inputs that a stop signal ended.
         lost_reader: Standard output's reader has gone: the run ends as a writer does, by SIGPIPE.
         broken: Why the run as a whole could not go on, or None.
@@ -48,6 +49,7 @@ class Outcome:
 
     done: int = 0
     failed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
     stopped: int = 0
     lost_reader: bool = False
     broken: str | None = None
@@ -60,7 +62,7 @@ class Batch:
         pipeline: Ended by :meth:`close`.
         jobs: Taken lazily; each is closed when it has ended.
         window: How many jobs are under way at once.
-        items_total: How many jobs there are.
+        items_total: How many jobs there are, where that is known.
         total_bytes: How many bytes they have together, where it is known.
         verbose: Whether tracebacks and finished files are told.
     """
@@ -68,17 +70,17 @@ class Batch:
     def __init__(
         self,
         pipeline: MultiprocessingPipeline,
-        jobs: Iterator[Job | Refused],
+        jobs: Iterator[Job | Refused | Skipped | NotYet],
         stop: StopFlag,
         reporter: Reporter,
         *,
         window: int,
-        items_total: int,
+        items_total: int | None,
         total_bytes: int | None,
         verbose: bool,
     ) -> None:
         self._pipeline = pipeline
-        self._jobs: Iterator[Job | Refused] | None = jobs
+        self._jobs: Iterator[Job | Refused | Skipped | NotYet] | None = jobs
         self._stop = stop
         self._reporter = reporter
         self._window = window
@@ -89,6 +91,7 @@ class Batch:
         self._ended: deque[Future[object]] = deque()
         self._poll = select.poll()
         self._poll.register(stop, select.POLLIN)
+        self._list_descriptor: int | None = None
         self._started_s = time.monotonic()
         self._next_update_s = self._started_s
         self._stop_deadline_s: float | None = None
@@ -126,9 +129,10 @@ class Batch:
             bytes_out=counts["bytes_out"],
             elapsed_s=time.monotonic() - self._started_s,
             total_bytes=self._total_bytes,
-            items_done=self.outcome.done + self.outcome.failed,
+            items_done=self.outcome.done + self.outcome.failed + self.outcome.skipped.total(),
             items_total=self._items_total,
             failed=self.outcome.failed,
+            skipped=self.outcome.skipped.total(),
         )
 
     def _show_progress(self) -> None:
@@ -153,12 +157,22 @@ class Batch:
         return self.outcome.lost_reader or self.outcome.broken is not None
 
     def _feed(self) -> None:
+        if self._list_descriptor is not None:
+            self._poll.unregister(self._list_descriptor)
+            self._list_descriptor = None
         while self._jobs is not None and len(self._under_way) < self._window and not self._stop.count:
             job = next(self._jobs, None)
             if job is None:
                 self._jobs = None
+            elif isinstance(job, NotYet):
+                # Waited for with everything else; the loop comes by here again whatever wakes it.
+                self._poll.register(job.descriptor, select.POLLIN)
+                self._list_descriptor = job.descriptor
+                return
             elif isinstance(job, Refused):
                 self._fail(job.name, [job.error])
+            elif isinstance(job, Skipped):
+                self._skip(job)
             elif not self._submit(job):
                 return
 
@@ -179,7 +193,7 @@ class Batch:
         self._stop.wake()
 
     def _wait(self) -> None:
-        if self._under_way and not self._ended:
+        if (self._under_way or self._list_descriptor is not None) and not self._ended:
             self._poll.poll(self._reporter.interval_s * 1000)
         self._stop.drain()
 
@@ -262,6 +276,11 @@ class Batch:
             # It waits for the workers' end, and this thread must see a second signal meanwhile.
             self._terminator = threading.Thread(target=self._pipeline.terminate, name="mpp-terminate", daemon=True)
             self._terminator.start()
+
+    def _skip(self, skipped: Skipped) -> None:
+        self.outcome.skipped[skipped.reason] += 1
+        if self._verbose:
+            self._reporter.say(f"mpp: {shown(skipped.name)}: skipped: {skipped.reason}")
 
     def _fail(self, name: str, errors: list[BaseException] | list[Exception]) -> None:
         self.outcome.failed += 1

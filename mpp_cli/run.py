@@ -10,12 +10,13 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from . import exit_codes
+from . import exit_codes, selection
 from .batch import Batch, Outcome
 from .definition import load_definition
 from .errors import UsageProblem, listed, nearest, shown
-from .jobs import JobMaker, is_stdin, is_stdout
+from .jobs import JobMaker, Search, is_stdin
 from .planned import Definition
+from .inputs.found import skipped_words
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
 from .signals import StopFlag
@@ -39,6 +40,14 @@ class RunOptions:
     inputs: tuple[str, ...]
     output: str | None
     force: bool
+    recursive: bool
+    patterns: tuple[tuple[str, str], ...]
+    files_from: str | None
+    null: bool
+    output_dir: str | None
+    skip_existing: bool
+    remove_source: bool
+    dry_run: bool
     app_dir: str | None
     jobs: str | None
     progress: str
@@ -63,33 +72,57 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     """
     stdio.words_to_stderr()
     limits = _read_limits(options)
-    goes_to_stdout = _goes_to_stdout(options)
+    goes_to_stdout = selection.goes_to_stdout(options)
+    search = selection.search_of(options, goes_to_stdout)
     definition = load_definition(options.pipeline, options.app_dir)
+    maker = JobMaker(
+        stdio,
+        definition.stages,
+        search,
+        output="-" if goes_to_stdout else options.output,
+        force=options.force,
+        output_dir=options.output_dir,
+        skip_existing=options.skip_existing,
+    )
+    maker.refuse_collisions()
+    if options.dry_run:
+        from .dry_run import show_plans
+
+        return show_plans(maker, options.output, stdio)
     if goes_to_stdout:
         _refuse_terminal(definition, options, stdio)
-    outcome, figures, first_signal = _run_batch(definition, options, stdio, limits, goes_to_stdout)
+    outcome, figures, first_signal = _run_batch(definition, options, stdio, limits, maker, search, goes_to_stdout)
     is_on_screen = goes_to_stdout and os.isatty(stdio.data_out)
     if not (options.quiet or is_on_screen or outcome.lost_reader):
-        name = "stdin" if is_stdin(options.inputs[0]) else shown(options.inputs[0])
-        if outcome.done or len(options.inputs) > 1:
-            tell(f"mpp: {summary_words(figures, name)}")
+        if outcome.done or not search.is_one_file:
+            tell(f"mpp: {summary_words(figures, _only_name(options.inputs))}")
+        if outcome.skipped:
+            tell(f"mpp: skipped {skipped_words(outcome.skipped)}")
     if first_signal is not None and outcome.stopped:
         tell(f"mpp: stopped by {first_signal.name}; unfinished output was discarded")
     if first_signal is not None:
         exit_codes.die_by(first_signal)
     if outcome.lost_reader:
         exit_codes.die_by(signal.SIGPIPE)
-    return _status(outcome, len(options.inputs))
+    return _status(outcome, search)
 
 
 def _run_batch(
-    definition: Definition, options: RunOptions, stdio: Stdio, limits: _Limits, goes_to_stdout: bool
+    definition: Definition,
+    options: RunOptions,
+    stdio: Stdio,
+    limits: _Limits,
+    maker: JobMaker,
+    search: Search,
+    goes_to_stdout: bool,
 ) -> tuple[Outcome, Figures, signal.Signals | None]:
     from atbu.mp_pipeline.cpus import usable_cpus
     from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
 
     jobs = limits.jobs or usable_cpus()
-    total_bytes = _total_bytes(options.inputs, limits.size_hint)
+    total_bytes = limits.size_hint
+    if total_bytes is None and not search.is_open_ended:
+        total_bytes = _total_bytes(options.inputs)
     if any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
     gc.enable()  # main() had turned it off
@@ -99,15 +132,14 @@ def _run_batch(
     )
     stop = StopFlag()
     stop.install()
-    maker = JobMaker(stdio, definition.stages, options.output, options.force)
     batch = Batch(
         pipeline,
-        maker.jobs(options.inputs),
+        maker.jobs(),
         stop,
         make_reporter(_mode(options, stdio, goes_to_stdout)),
         # One writer on standard output: one input after another.
         window=1 if goes_to_stdout else _JOBS_AHEAD * jobs,
-        items_total=len(options.inputs),
+        items_total=None if search.is_open_ended else len(options.inputs),
         total_bytes=total_bytes,
         verbose=options.verbose,
     )
@@ -136,24 +168,6 @@ def _read_limits(options: RunOptions) -> _Limits:
     return _Limits(None if jobs is None else int(jobs), size_hint)
 
 
-def _goes_to_stdout(options: RunOptions) -> bool:
-    """Whether data goes to standard output; refuses what cannot be meant."""
-    if options.output is not None:
-        if is_stdout(options.output):
-            return True
-        if len(options.inputs) > 1:
-            raise UsageProblem(
-                f"mpp: {len(options.inputs)} inputs cannot go to one file '{shown(options.output)}'; "
-                "leave out -o, or write -o - for all of them one after another"
-            )
-        return False
-    if any(is_stdin(name) for name in options.inputs):
-        if len(options.inputs) > 1:
-            raise UsageProblem("mpp: standard input among several inputs has no name for its output; give -o -")
-        return True
-    return False
-
-
 def _refuse_terminal(definition: Definition, options: RunOptions, stdio: Stdio) -> None:
     givers = [stage for stage in definition.stages if not getattr(stage, "is_sink", False)]
     is_for_no_terminal = bool(givers) and bool(getattr(givers[-1], "is_compressed_output", False))
@@ -174,10 +188,15 @@ def _mode(options: RunOptions, stdio: Stdio, goes_to_stdout: bool) -> str:
     )
 
 
-def _total_bytes(inputs: tuple[str, ...], size_hint: int | None) -> int | None:
+def _only_name(inputs: tuple[str, ...]) -> str:
+    """The name that stands for the run where it has one input."""
+    if not inputs:
+        return ""
+    return "stdin" if is_stdin(inputs[0]) else shown(inputs[0])
+
+
+def _total_bytes(inputs: tuple[str, ...]) -> int | None:
     """How many bytes there are to read, for the bar; a file that cannot be asked counts nothing here."""
-    if size_hint is not None:
-        return size_hint
     total = 0
     for name in inputs:
         try:
@@ -192,10 +211,10 @@ def _total_bytes(inputs: tuple[str, ...], size_hint: int | None) -> int | None:
     return total
 
 
-def _status(outcome: Outcome, items_total: int) -> int:
+def _status(outcome: Outcome, search: Search) -> int:
     if outcome.broken is not None:
         tell(f"mpp: {outcome.broken}")
         return exit_codes.FAILED
     if outcome.failed:
-        return exit_codes.FAILED if items_total == 1 else exit_codes.SOME_FAILED
+        return exit_codes.FAILED if search.is_one_file else exit_codes.SOME_FAILED
     return exit_codes.DONE

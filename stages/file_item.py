@@ -19,6 +19,7 @@ from .endpoints import (
     follow_links,
     open_source,
     open_target,
+    own_descriptor,
     source_of,
 )
 
@@ -80,7 +81,7 @@ class FileItem(PipelineWorkItem):
             return
         self.discard()
         if isinstance(self.target, PathTarget):
-            self._final = follow_links(self.target.path)
+            self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)
 
     def may_retry(self) -> bool:
@@ -139,5 +140,6 @@ __all__ = [
     "Target",
     "open_source",
     "open_target",
+    "own_descriptor",
     "source_of",
 ]
