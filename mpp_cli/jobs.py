@@ -183,9 +183,7 @@ class JobMaker:
         found, named = plan
         if named is not None and isinstance(found, FoundFile):
             self._outputs.make_ready(found)
-            item = FileItem(
-                PathSource(found.path), PathTarget(named.shown, self._force, named.final), name=found.name
-            )
+            item = FileItem(PathSource(found.path), PathTarget(named.shown, self._force, named.final), name=found.name)
             return Job(item, False, found.status)
         if isinstance(found, StandardInput):
             source, status = self._stdin(), None

@@ -30,4 +30,6 @@ SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Pass over i
 RemoveSource = Annotated[
     bool, typer.Option("--remove-source", help="Remove each input once its output is safe on the disk.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done with each input, and do nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Show what would be done with each input, and do nothing.")
+]

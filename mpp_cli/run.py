@@ -14,9 +14,9 @@ from . import exit_codes, selection
 from .batch import Batch, Outcome
 from .definition import load_definition
 from .errors import UsageProblem, listed, nearest, shown
+from .inputs.found import skipped_words
 from .jobs import JobMaker, Search, is_stdin
 from .planned import Definition
-from .inputs.found import skipped_words
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
 from .signals import StopFlag

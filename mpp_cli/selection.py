@@ -45,7 +45,9 @@ def goes_to_stdout(options: RunOptions) -> bool:
         if is_stdout(options.output):
             return True
         if len(options.inputs) > 1 or options.files_from is not None or _is_tree(options):
-            several = f"{len(options.inputs)} inputs" if len(options.inputs) > 1 and not is_open_ended else "many inputs"
+            several = (
+                f"{len(options.inputs)} inputs" if len(options.inputs) > 1 and not is_open_ended else "many inputs"
+            )
             raise UsageProblem(
                 f"mpp: {several} cannot go to one file '{shown(options.output)}'; "
                 "leave out -o, or write -o - for all of them one after another"
