@@ -83,19 +83,27 @@ class ByteStage(SubprocessPipelineStage):
 
     def perform_stage_work(self, pwi: FileItem, **kwargs: Any) -> FileItem:
         with self.open_input(pwi) as raw_in, self.open_output(pwi) as raw_out:
-            reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
-            writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
-            try:
-                self.run(reader, writer, pwi)
-                if pwi.pipe_in is not None and not reader.closed:
-                    while reader.read1(CHUNK_BYTES):
-                        pass
-                if not writer.closed:
-                    writer.flush()
-            finally:
-                # Before the writer's destructor, which would send what a failed run has left in the buffer.
-                raw_out.close()
+            self.work_between(raw_in, raw_out, pwi, reads_to_end=pwi.pipe_in is not None)
         return pwi
+
+    def work_between(self, raw_in: io.RawIOBase, raw_out: io.RawIOBase, item: FileItem, *, reads_to_end: bool) -> None:
+        """Have :meth:`run` work from one raw end to the other, whatever they are; ``raw_out`` is closed.
+
+        Args:
+            reads_to_end: Whether what ``run`` leaves unread is read for it.
+        """
+        reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
+        writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
+        try:
+            self.run(reader, writer, item)
+            if reads_to_end and not reader.closed:
+                while reader.read1(CHUNK_BYTES):
+                    pass
+            if not writer.closed:
+                writer.flush()
+        finally:
+            # Before the writer's destructor, which would send what a failed run has left in the buffer.
+            raw_out.close()
 
     @contextlib.contextmanager
     def open_input(self, item: FileItem) -> Iterator[io.RawIOBase]:
@@ -121,8 +129,8 @@ class ByteStage(SubprocessPipelineStage):
 
 def known_size(reader: io.BufferedReader) -> int | None:
     """How many bytes ``reader`` will have given at its end, where its source can tell."""
-    raw = reader.raw
-    return raw.size if isinstance(raw, SourceReader) else None
+    size = getattr(reader.raw, "size", None)  # a source's, or a small file's in memory
+    return size if isinstance(size, int) else None
 
 
 class FilterStage(ByteStage):
