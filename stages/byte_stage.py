@@ -7,7 +7,7 @@ import functools
 import inspect
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.pipe_io import PipeConnectionIO
@@ -16,6 +16,10 @@ from atbu.mp_pipeline.stage import SubprocessPipelineStage
 from .errors import StageDataError
 from .file_item import FileItem
 from .source_reader import SourceReader
+from .taps import TappedReader
+
+if TYPE_CHECKING:
+    from .pass_through import PassThroughStage
 
 #: Portions that stages read and write. Fewer system calls and switches than with less; beyond, the pipe's own
 #: 1 MiB buffer is the limit and the data leaves the processor's cache before the neighbour reads it.
@@ -49,6 +53,14 @@ class ByteStage(SubprocessPipelineStage):
     needs_bytes: ClassVar[bool] = True
     #: It writes the target, and nothing that needs bytes can follow.
     is_sink: ClassVar[bool] = False
+    #: It passes its bytes on unchanged.
+    is_pass_through: ClassVar[bool] = False
+    #: Options that are paths: in a definition, relative ones are relative to its file.
+    path_options: ClassVar[tuple[str, ...]] = ()
+    #: How it stands in a TOML, where its name alone would not do.
+    example: ClassVar[str | None] = None
+    #: Stages before this one that run inside it and see what it reads; set by the planner.
+    taps: tuple[PassThroughStage, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,12 +94,12 @@ class ByteStage(SubprocessPipelineStage):
         return isinstance(pwi, FileItem)
 
     def perform_stage_work(self, pwi: FileItem, **kwargs: Any) -> FileItem:
-        with self.open_input(pwi) as raw_in, self.open_output(pwi) as raw_out:
+        with self.open_input(pwi) as source, self.open_output(pwi) as raw_out, self._tapped(source, pwi) as raw_in:
             reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
             writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
             try:
                 self.run(reader, writer, pwi)
-                if pwi.pipe_in is not None and not reader.closed:
+                if (pwi.pipe_in is not None or self.taps) and not reader.closed:
                     while reader.read1(CHUNK_BYTES):
                         pass
                 if not writer.closed:
@@ -96,6 +108,16 @@ class ByteStage(SubprocessPipelineStage):
                 # Before the writer's destructor, which would send what a failed run has left in the buffer.
                 raw_out.close()
         return pwi
+
+    @contextlib.contextmanager
+    def _tapped(self, source: io.RawIOBase, item: FileItem) -> Iterator[io.RawIOBase]:
+        """What this stage reads, seen by its taps, if it has some. Left normally, they have seen all of it."""
+        if not self.taps:
+            yield source
+            return
+        with contextlib.closing(TappedReader(source, [tap.watch(item) for tap in self.taps])) as tapped:
+            yield tapped
+            tapped.check()
 
     @contextlib.contextmanager
     def open_input(self, item: FileItem) -> Iterator[io.RawIOBase]:
@@ -122,7 +144,7 @@ class ByteStage(SubprocessPipelineStage):
 def known_size(reader: io.BufferedReader) -> int | None:
     """How many bytes ``reader`` will have given at its end, where its source can tell."""
     raw = reader.raw
-    return raw.size if isinstance(raw, SourceReader) else None
+    return raw.size if isinstance(raw, (SourceReader, TappedReader)) else None
 
 
 class FilterStage(ByteStage):
@@ -164,6 +186,11 @@ class FilterStage(ByteStage):
         stage = FilterStage(self.function, self._apply, options)
         stage._original = self._original or self
         return stage
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it is what the decorator made, and not one that was made of it with options."""
+        return self._original is None
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         original = self._original
