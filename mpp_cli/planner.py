@@ -113,17 +113,18 @@ class Planner:
         self._small_weight = 0
         return dropped
 
-    def take(self, *, is_last: bool) -> list[Entry]:
+    def take(self, *, is_last: bool, is_hungry: bool) -> list[Entry]:
         """What to submit next: one entry to be done alone, several for a batch, or nothing.
 
         Args:
             is_last: Whether no more will be added.
+            is_hungry: Whether a worker has nothing to do, so that it is no time to wait for a larger batch.
         """
         if self._alone:
             return [self._alone.popleft()]
         if self._large:
             return [heapq.heappop(self._large)[2]]
-        if not self._small:
+        if not self._small or not (is_last or is_hungry or self.has_batch or not self.is_small(self._small[0])):
             return []
         return self._take_small(is_last)
 

@@ -1,7 +1,7 @@
 """The end of each input: published or dropped, told, and counted. Main thread only.
 
-    ended ──▶ stop flag? ──▶ before_publish ──▶ publish ──▶ counted, told to observers, dropped
-                  │ stopped       │ failed         │ failed
+ended ──▶ stop flag? ──▶ before_publish ──▶ publish ──▶ counted, told to observers, dropped
+              │ stopped       │ failed         │ failed
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWo
 
 from .errors import shown
 from .failures import error_words, failure_line, root_cause, traceback_text
-from .jobs import Refused
+from .jobs import Refused, Skipped
 from .observers import ItemResult, Observers, Status
 from .outcome import Outcome
 from .planner import Entry
@@ -64,25 +64,36 @@ class Settler:
         self._verbose = verbose
         self._is_single = is_single
 
-    def settle(self, ended: Sequence[Ended]) -> None:
+    def settle(self, ended: Sequence[Ended | Refused | Skipped]) -> None:
         """Settle these, in their order. Raises nothing that they cause."""
-        first = 0
-        while first < len(ended):
-            last = first
-            while last < len(ended) and last - first < _COMMITS_AT_ONCE and _is_for_publishing(ended[last]):
-                last += 1
-            if last > first:
-                self._publish_all(ended[first:last])
-                first = last
-            else:
-                self._settle_one(ended[first])
-                first += 1
+        complete: list[Ended] = []
+        for one in ended:
+            if isinstance(one, Ended) and _is_for_publishing(one):
+                complete.append(one)
+                if len(complete) < _COMMITS_AT_ONCE:
+                    continue
+            self._publish_all(complete)
+            complete = []
+            if isinstance(one, Refused):
+                self._refuse(one)
+            elif isinstance(one, Skipped):
+                self._skip(one)
+            elif not _is_for_publishing(one):
+                self._settle_one(one)
+        self._publish_all(complete)
 
-    def refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: Refused) -> None:
         """An input that could not even begin."""
         self._fail(refused.name, [refused.error])
         for observer in self._observers:
             observer.item_ended(ItemResult(refused.name, None, None, "failed", errors=(refused.error,)))
+
+    def _skip(self, skipped: Skipped) -> None:
+        self.outcome.skipped[skipped.reason] += 1
+        if self._verbose:
+            self._reporter.say(f"mpp: {shown(skipped.name)}: skipped: {skipped.reason}")
+        for observer in self._observers:
+            observer.item_ended(ItemResult(skipped.name, skipped.source_path, skipped.target_path, "skipped"))
 
     def drop(self, entry: Entry) -> None:
         """Let go of an entry that the end of the run has ended."""
@@ -98,6 +109,8 @@ class Settler:
 
     def _publish_all(self, ended: Sequence[Ended]) -> None:
         """Give their names to files that are complete. Nothing is printed with signals held: that may block."""
+        if not ended:
+            return
         problems: list[BaseException | None] = []
         stop, observers = self._stop, self._observers
         with stop.held():

@@ -21,6 +21,7 @@ from .endpoints import (
     follow_links,
     open_source,
     open_target,
+    own_descriptor,
     source_of,
 )
 
@@ -123,7 +124,7 @@ class FileItem(PipelineWorkItem):
             return
         self.discard()
         if isinstance(self.target, PathTarget):
-            self._final = follow_links(self.target.path)
+            self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)
 
     def may_retry(self) -> bool:
@@ -183,5 +184,6 @@ __all__ = [
     "Target",
     "open_source",
     "open_target",
+    "own_descriptor",
     "source_of",
 ]
