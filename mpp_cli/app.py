@@ -100,6 +100,24 @@ def _run(
     jobs: Annotated[
         str | None, typer.Option("--jobs", "-j", metavar="N", help="Files at once; as many as usable CPUs by default.")
     ] = None,
+    keep_order: Annotated[
+        bool, typer.Option("--keep-order", "-k", help="Outputs appear in the order of the inputs.")
+    ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast/--keep-going", help="Begin no further file after a failure; by default all go on."),
+    ] = False,
+    retries: Annotated[
+        str | None,
+        typer.Option("--retries", metavar="N", help="Further attempts at a file whose worker was killed or timed out."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="End the work on a file that takes longer.")
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="SIZE", help="Fewer files at once, so that the stages stay below it."),
+    ] = None,
     progress: Annotated[
         str,
         typer.Option(
@@ -139,6 +157,11 @@ def _run(
             dry_run=dry_run,
             app_dir=app_dir,
             jobs=jobs,
+            keep_order=keep_order,
+            fail_fast=fail_fast,
+            retries=retries,
+            timeout=timeout,
+            max_memory=max_memory,
             progress=progress,
             size_hint=size_hint,
             quiet=quiet,

@@ -8,28 +8,32 @@ import signal
 import stat
 import sys
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from atbu.mp_pipeline.stage import PipelineStage
 
 from . import exit_codes, selection
-from .batch import Batch, Outcome
+from .batch import Batch, BatchSettings
 from .definition import load_definition
 from .errors import UsageProblem, listed, nearest, shown
 from .inputs.found import skipped_words
 from .jobs import JobMaker, Search, is_stdin
+from .limits import Limits, apply_to_stages, jobs_within, read_limits
+from .outcome import Outcome
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
 from .signals import StopFlag
-from .sizes import parse_size
 from .stdio import Stdio
 from .tell import tell
+
+if TYPE_CHECKING:
+    from mpp_stages.small_files import SmallFilesStage
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
-_JOBS_AHEAD: Final = 4
-#: Each is a process or two; beyond, it is a slip of the finger.
-_MAX_JOBS: Final = 1024
+_UNITS_AHEAD: Final = 4
 
 
 @dataclass(frozen=True)
@@ -50,18 +54,15 @@ class RunOptions:
     dry_run: bool
     app_dir: str | None
     jobs: str | None
+    keep_order: bool
+    fail_fast: bool
+    retries: str | None
+    timeout: str | None
+    max_memory: str | None
     progress: str
     size_hint: str | None
     quiet: bool
     verbose: bool
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """The numbers of the command line, read."""
-
-    jobs: int | None
-    size_hint: int | None
 
 
 def run(options: RunOptions, stdio: Stdio) -> int:
@@ -71,10 +72,12 @@ def run(options: RunOptions, stdio: Stdio) -> int:
         UsageProblem: The command line or the definition is wrong; nothing has been started.
     """
     stdio.words_to_stderr()
-    limits = _read_limits(options)
+    _check_progress(options.progress)
+    limits = read_limits(options)
     goes_to_stdout = selection.goes_to_stdout(options)
     search = selection.search_of(options, goes_to_stdout)
     definition = load_definition(options.pipeline, options.app_dir)
+    apply_to_stages(limits, definition.stages)
     maker = JobMaker(
         stdio,
         definition.stages,
@@ -111,7 +114,7 @@ def _run_batch(
     definition: Definition,
     options: RunOptions,
     stdio: Stdio,
-    limits: _Limits,
+    limits: Limits,
     maker: JobMaker,
     search: Search,
     goes_to_stdout: bool,
@@ -119,16 +122,23 @@ def _run_batch(
     from atbu.mp_pipeline.cpus import usable_cpus
     from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
 
-    jobs = limits.jobs or usable_cpus()
+    stages = definition.stages
+    jobs = jobs_within(limits, limits.jobs or usable_cpus(), stages)
     total_bytes = limits.size_hint
     if total_bytes is None and not search.is_open_ended:
         total_bytes = _total_bytes(options.inputs)
     if any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
     gc.enable()  # main() had turned it off
+    stage_for_small_files = None if goes_to_stdout or search.is_one_file else _stage_for_small_files(stages)
     # Before anything that starts a thread or a handler: the pipeline forks a template of this process.
     pipeline = MultiprocessingPipeline(
-        definition.stages, max_simultaneous_work_items=jobs, name=definition.name, counters=COUNTERS
+        stages if stage_for_small_files is None else [*stages, stage_for_small_files],
+        max_simultaneous_work_items=jobs,
+        name=definition.name,
+        counters=COUNTERS,
+        # One long file leaves workers for the others. Idle ones keep memory, which --max-memory is about.
+        max_workers=jobs if search.is_one_file or limits.max_memory else jobs * len(stages),
     )
     stop = StopFlag()
     stop.install()
@@ -137,11 +147,17 @@ def _run_batch(
         maker.jobs(),
         stop,
         make_reporter(_mode(options, stdio, goes_to_stdout)),
-        # One writer on standard output: one input after another.
-        window=1 if goes_to_stdout else _JOBS_AHEAD * jobs,
-        items_total=None if search.is_open_ended else len(options.inputs),
-        total_bytes=total_bytes,
-        verbose=options.verbose,
+        BatchSettings(
+            # One writer on standard output: one input after another.
+            window=1 if goes_to_stdout else _UNITS_AHEAD * jobs,
+            workers=jobs,
+            small_bytes=-1 if stage_for_small_files is None else stage_for_small_files.limit_bytes,
+            keep_order=options.keep_order,
+            fail_fast=options.fail_fast,
+            items_total=None if search.is_open_ended else len(options.inputs),
+            total_bytes=total_bytes,
+            verbose=options.verbose,
+        ),
     )
     try:
         outcome = batch.run()
@@ -152,20 +168,16 @@ def _run_batch(
     return outcome, figures, stop.first
 
 
-def _read_limits(options: RunOptions) -> _Limits:
-    if options.progress not in MODES:
-        raise UsageProblem(
-            f"mpp: --progress: '{shown(options.progress)}' is not one of {listed(MODES)}"
-            f"{nearest(options.progress, MODES)}"
-        )
-    jobs = options.jobs
-    if jobs is not None and not (jobs.isascii() and jobs.isdecimal() and 1 <= int(jobs) <= _MAX_JOBS):
-        raise UsageProblem(f"mpp: --jobs: '{shown(jobs)}' is not a whole number from 1 to {_MAX_JOBS}")
-    try:
-        size_hint = None if options.size_hint is None else parse_size(options.size_hint)
-    except ValueError as ex:
-        raise UsageProblem(f"mpp: --size-hint: {ex}") from ex
-    return _Limits(None if jobs is None else int(jobs), size_hint)
+def _stage_for_small_files(stages: list[PipelineStage]) -> SmallFilesStage | None:
+    """What does many of them in one trip to a worker, where these stages allow it."""
+    from mpp_stages.small_files import SmallFilesStage, can_batch  # a run of one file needs none of it
+
+    return SmallFilesStage(stages) if can_batch(stages) else None
+
+
+def _check_progress(mode: str) -> None:
+    if mode not in MODES:
+        raise UsageProblem(f"mpp: --progress: '{shown(mode)}' is not one of {listed(MODES)}{nearest(mode, MODES)}")
 
 
 def _refuse_terminal(definition: Definition, options: RunOptions, stdio: Stdio) -> None:
@@ -214,6 +226,9 @@ def _total_bytes(inputs: tuple[str, ...]) -> int | None:
 def _status(outcome: Outcome, search: Search) -> int:
     if outcome.broken is not None:
         tell(f"mpp: {outcome.broken}")
+        return exit_codes.FAILED
+    if outcome.was_cut_short and outcome.failed:
+        tell("mpp: stopped after the first failure, as --fail-fast wants it; some inputs were not begun")
         return exit_codes.FAILED
     if outcome.failed:
         return exit_codes.FAILED if search.is_one_file else exit_codes.SOME_FAILED
