@@ -11,6 +11,8 @@ from typing import Any, Final
 STAGES: Final[dict[str, str]] = {
     "b2": "mpp_stages.digests:B2Stage",
     "blake3": "mpp_stages.digests:Blake3Stage",
+    "decrypt": "mpp_stages.decrypt:DecryptStage",
+    "encrypt": "mpp_stages.encrypt:EncryptStage",
     "md5": "mpp_stages.digests:Md5Stage",
     "sha1": "mpp_stages.digests:Sha1Stage",
     "sha224": "mpp_stages.digests:Sha224Stage",
