@@ -25,37 +25,6 @@ if TYPE_CHECKING:
 _BUFFER_BYTES: Final = 1 << 16
 
 
-class ByteStage, and two decorators that make one of a function."""
-
-from __future__ import annotations
-
-import contextlib
-import functools
-import inspect
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
-
-from atbu.mp_pipeline.exception import InvalidStateError
-from atbu.mp_pipeline.pipe_io import PipeConnectionIO
-from atbu.mp_pipeline.stage import SubprocessPipelineStage
-
-from .file_item import FileItem
-from .functions import CHUNK_BYTES, apply_to_chunks, apply_to_lines
-from .source_reader import SourceReader
-from .taps import TappedReader
-
-if TYPE_CHECKING:
-    from .pass_through import PassThroughStage
-
-#: Gathers small reads and writes; whatever is larger passes by it without a copy.
-_BUFFER_BYTES: Final = 1 << 16
-#: A line filter reads less, so that its many small objects stay in the processor's cache.
-_LINES_BYTES: Final = 256 << 10
-#: It holds one line in memory; what is longer is hardly text.
-_MAX_LINE_BYTES: Final = 64 << 20
-
-
 class ByteStage(SubprocessPipelineStage):
     """A stage over bytes. Derive, and write :meth:`run`; the options are the keyword arguments of ``__init__``.
 
