@@ -95,30 +95,38 @@ class ByteStage(SubprocessPipelineStage):
         """Say on the submitted item, in the parent and before its first attempt, what this stage will need of it."""
 
     def perform_stage_work(self, pwi: FileItem, **kwargs: Any) -> FileItem:
-        with self.open_input(pwi) as source, self.open_output(pwi) as raw_out, self._tapped(source, pwi) as raw_in:
-            reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
-            writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
-            try:
-                self.run(reader, writer, pwi)
-                if (pwi.pipe_in is not None or self.taps) and not reader.closed:
-                    while reader.read1(CHUNK_BYTES):
-                        pass
-                if not writer.closed:
-                    writer.flush()
-            finally:
-                # Before the writer's destructor, which would send what a failed run has left in the buffer.
-                raw_out.close()
+        with self.open_input(pwi) as raw_in, self.open_output(pwi) as raw_out:
+            self.work_between(raw_in, raw_out, pwi, reads_to_end=pwi.pipe_in is not None)
         return pwi
 
-    @contextlib.contextmanager
-    def _tapped(self, source: io.RawIOBase, item: FileItem) -> Iterator[io.RawIOBase]:
-        """What this stage reads, seen by its taps, if it has some. Left normally, they have seen all of it."""
+    def work_between(self, raw_in: io.RawIOBase, raw_out: io.RawIOBase, item: FileItem, *, reads_to_end: bool) -> None:
+        """Have :meth:`run` work from one raw end to the other, whatever they are; ``raw_out`` is closed.
+
+        What the stage reads is seen by its taps, if it has some; if this returns, they have seen all of it.
+
+        Args:
+            reads_to_end: Whether what ``run`` leaves unread is read for it.
+        """
         if not self.taps:
-            yield source
+            self._work(raw_in, raw_out, item, reads_to_end)
             return
-        with contextlib.closing(TappedReader(source, [tap.watch(item) for tap in self.taps])) as tapped:
-            yield tapped
+        with contextlib.closing(TappedReader(raw_in, [tap.watch(item) for tap in self.taps])) as tapped:
+            self._work(tapped, raw_out, item, reads_to_end=True)
             tapped.check()
+
+    def _work(self, raw_in: io.RawIOBase, raw_out: io.RawIOBase, item: FileItem, reads_to_end: bool) -> None:
+        reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
+        writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
+        try:
+            self.run(reader, writer, item)
+            if reads_to_end and not reader.closed:
+                while reader.read1(CHUNK_BYTES):
+                    pass
+            if not writer.closed:
+                writer.flush()
+        finally:
+            # Before the writer's destructor, which would send what a failed run has left in the buffer.
+            raw_out.close()
 
     @contextlib.contextmanager
     def open_input(self, item: FileItem) -> Iterator[io.RawIOBase]:
@@ -144,8 +152,8 @@ class ByteStage(SubprocessPipelineStage):
 
 def known_size(reader: io.BufferedReader) -> int | None:
     """How many bytes ``reader`` will have given at its end, where its source can tell."""
-    raw = reader.raw
-    return raw.size if isinstance(raw, (SourceReader, TappedReader)) else None
+    size = getattr(reader.raw, "size", None)  # a source's, a tap's on it, or a small file's in memory
+    return size if isinstance(size, int) else None
 
 
 class FilterStage(ByteStage):

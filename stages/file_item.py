@@ -85,6 +85,18 @@ class FileItem(PipelineWorkItem):
     def __str__(self) -> str:
         return self.name
 
+    @classmethod
+    def of_paths(cls, name: str, source_path: str, target_path: str, temporary: str) -> FileItem:
+        """The copy for a worker that is told the paths alone, absolute ones, and fills ``temporary``."""
+        item = cls.__new__(cls)
+        item.name = name
+        item.source = PathSource(source_path)
+        item.target = PathTarget(target_path)
+        item._temporary = temporary
+        item._final = None
+        item._is_published = False
+        return item
+
     @property
     def temporary(self) -> str | None:
         """The file that the sink fills in this attempt; None where the target is written directly."""
