@@ -50,6 +50,10 @@ class ByteStage(SubprocessPipelineStage):
     is_pass_through: ClassVar[bool] = False
     #: Options that are paths: in a definition, relative ones are relative to its file.
     path_options: ClassVar[tuple[str, ...]] = ()
+    #: The same for options that are patterns of paths, in which braces mean something.
+    pattern_options: ClassVar[tuple[str, ...]] = ()
+    #: Options that name a Python object, "module:object" or "./file.py:object": they are given the object.
+    object_options: ClassVar[tuple[str, ...]] = ()
     #: How it stands in a TOML, where its name alone would not do.
     example: ClassVar[str | None] = None
     #: Stages before this one that run inside it and see what it reads; set by the planner.

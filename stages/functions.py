@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from .errors import StageDataError
@@ -23,7 +23,7 @@ class FunctionStage(Protocol):
     """What a stage is that applies a function."""
 
     function: Callable[..., Any]
-    options: Mapping[str, Any]
+    options: dict[str, Any]
 
     @property
     def label(self) -> str:

@@ -9,12 +9,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .name_pattern import filled
+
 
 def target_path(source_path: str, stages: Iterable[Any], *, elsewhere: bool = False) -> str:
     """The path that the output of ``stages`` gets for ``source_path``, in the same folder.
 
-    An explicit ``suffix`` of the sink is put behind the source's name and replaces all else. Otherwise each
-    stage in order adds its ``adds_suffix`` or takes off one of its ``strips_suffixes``.
+    An explicit ``suffix`` of the sink is put behind the source's name and replaces all else, and so does its pattern
+    ``rename``. Otherwise each stage in order adds its ``adds_suffix`` or takes off one of its ``strips_suffixes``.
 
     Args:
         source_path: The input's path.
@@ -28,6 +30,9 @@ def target_path(source_path: str, stages: Iterable[Any], *, elsewhere: bool = Fa
     for stage in reversed(stages):
         if getattr(stage, "is_sink", False) and getattr(stage, "suffix", None) is not None:
             return source_path + str(stage.suffix)
+        if getattr(stage, "is_sink", False) and getattr(stage, "rename", None) is not None:
+            renamed = os.path.join(os.path.dirname(source_path), filled(stage.rename, source_path))
+            return _checked(renamed, source_path, elsewhere)
     folder, name = os.path.split(source_path)
     if not name:
         raise ValueError(f"{source_path!r} names a folder, not a file")
@@ -36,7 +41,12 @@ def target_path(source_path: str, stages: Iterable[Any], *, elsewhere: bool = Fa
         if strips:
             name = _without_suffix(name, strips, source_path, getattr(stage, "name", None) or type(stage).__name__)
         name += getattr(stage, "adds_suffix", None) or ""
-    target = os.path.join(folder, name)
+    return _checked(os.path.join(folder, name), source_path, elsewhere)
+
+
+def _checked(target: str, source_path: str, elsewhere: bool) -> str:
+    if os.path.basename(target) in ("", ".", ".."):
+        raise ValueError(f"{source_path!r}: the output would have no name; give the stage 'write' another rename")
     if target == source_path and not elsewhere:
         raise ValueError(f"{source_path!r}: the output would have the input's name; give the stage 'write' a suffix")
     return target
