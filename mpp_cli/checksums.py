@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from typing import Any, Final
 
 from mpp_stages.checksum_lines import ALGORITHMS, format_line, is_always_tagged
@@ -24,7 +25,7 @@ _STREAM: Final = "-"
 
 
 class ChecksumsFile(Observer):
-    """Writes the lines of a run. Close it in any case; only :meth:`run_ended` gives the file its name.
+    """Writes the lines of a run. Close it in any case; only :meth:`publish` gives the file its name.
 
     Args:
         path: As the user named it; ``-`` is standard output.
@@ -40,8 +41,8 @@ class ChecksumsFile(Observer):
         self._final: str | None = None
         self._temporary: str | None = None
         self._force = force
-        self._pending = b""
-        self._size = 0
+        self._failure: OSError | None = None
+        self._pending: deque[tuple[str, str | None, bytes]] = deque()
         try:
             self._descriptor = self._open(path, stdio)
         except OSError as ex:
@@ -64,30 +65,36 @@ class ChecksumsFile(Observer):
         return os.open(self._temporary, flags, 0o666 & ~umask())
 
     def before_publish(self, job: Job) -> None:
-        """Write the item's lines while it can still fail, or keep them where they could not be taken back."""
-        self._pending = b"".join(self._lines(job.item))
-        if self._temporary is not None:
-            self._write(self._pending)
+        """Keep the item's lines until it is known whether its output got its name."""
+        item = job.item
+        lines = b"".join(self._lines(item))
+        self._pending.append((item.name, getattr(item.target, "path", None), lines))
 
     def item_ended(self, result: ItemResult) -> None:
-        """Keep the lines of an item that was published, and take back those of one that was not."""
-        pending, self._pending = self._pending, b""
-        if not pending:
+        """Write the lines of an item that was published, and drop those of one that was not."""
+        # Items end in the order in which they were to be published; those that failed before stand in between.
+        if not self._pending or self._pending[0][:2] != (result.name, result.target_path):
             return
-        if result.status == "done":
-            if self._temporary is None:
-                self._write(pending)
-            self._size += len(pending)
-        elif self._temporary is not None:
-            os.ftruncate(self._descriptor, self._size)
-            os.lseek(self._descriptor, self._size, os.SEEK_SET)
+        _, _, lines = self._pending.popleft()
+        if result.status != "done" or self._failure is not None:
+            return
+        try:
+            write_all(self._descriptor, lines)
+        except OSError as ex:
+            self._failure = OSError(ex.errno, ex.strerror, self._shown)  # told at the end: the outputs are complete
 
     def run_ended(self, summary: RunSummary) -> None:
+        """See :meth:`publish`."""
+        self.publish()
+
+    def publish(self) -> None:
         """Give the file its name, however the run has ended: its lines are those of what was published.
 
         Raises:
-            OSError: It cannot be published; ``filename`` is the file.
+            OSError: It could not be written or published; ``filename`` is the file.
         """
+        if self._failure is not None:
+            raise self._failure
         temporary, final = self._temporary, self._final
         if temporary is None or final is None:
             return
@@ -115,11 +122,19 @@ class ChecksumsFile(Observer):
             if found.kind in ALGORITHMS and found.sees is not None
         ]
 
-    def _write(self, data: bytes) -> None:
-        try:
-            write_all(self._descriptor, data)
-        except OSError as ex:
-            raise OSError(ex.errno, ex.strerror, self._shown) from ex
+
+def open_checksums(
+    path: str, definition: Definition, stdio: Stdio, *, force: bool, goes_to_stdout: bool
+) -> ChecksumsFile:
+    """The file of ``--checksums``, begun.
+
+    Raises:
+        UsageProblem: It, or the pipeline, is not fit for it; nothing has been made.
+    """
+    kinds = digest_kinds(definition)
+    if path == _STREAM and goes_to_stdout:
+        raise UsageProblem("mpp: --checksums: standard output is taken by the data; name a file")
+    return ChecksumsFile(path, kinds, stdio, force)
 
 
 def digest_kinds(definition: Definition) -> frozenset[str]:
@@ -135,8 +150,8 @@ def digest_kinds(definition: Definition) -> frozenset[str]:
     for stage in stages:
         if not (stage.sees_source or stage.sees_output):
             faults.append(
-                f"mpp: --checksums: stage '{shown(stage.label)}' (number {stage.position + 1}) stands between stages that "
-                "change the bytes, so no file has those that it sees; put it first, or last before 'write'"
+                f"mpp: --checksums: stage '{shown(stage.label)}' (number {stage.position + 1}) stands between stages "
+                "that change the bytes, so no file has those that it sees; put it first, or last before 'write'"
             )
         elif stage.kind not in ALGORITHMS:
             faults.append(f"mpp: --checksums: no checksum file knows the digest of stage '{shown(stage.label)}'")

@@ -22,6 +22,7 @@ from .endpoints import (
     follow_links,
     open_source,
     open_target,
+    own_descriptor,
     source_of,
 )
 from .side_outputs import SideOutput, is_to_sync, take_held_back
@@ -42,6 +43,10 @@ class Finding:
     kind: str
     value: str | int
     sees: str | None = None
+
+    def __str__(self) -> str:
+        of_whose = "" if self.sees is None else f" of the {self.sees}"
+        return f"{self.kind}{of_whose}: {self.value}"
 
 
 class FileItem(PipelineWorkItem):
@@ -134,7 +139,7 @@ class FileItem(PipelineWorkItem):
             return
         self.discard()
         if isinstance(self.target, PathTarget):
-            self._final = follow_links(self.target.path)
+            self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)
         for side in self.side_outputs.values():
             side.before_attempt()
@@ -205,5 +210,6 @@ __all__ = [
     "Target",
     "open_source",
     "open_target",
+    "own_descriptor",
     "source_of",
 ]

@@ -36,9 +36,24 @@ def filled(pattern: str, path: str) -> str:
     return _PART.sub(lambda part: part[0][0] if part[1] is None else values[part[1]], pattern)
 
 
+def fixed_end(pattern: str) -> str:
+    """What every name ends with that the pattern gives."""
+    end = 0
+    for part in _PART.finditer(pattern):
+        if part[1] is not None:
+            end = part.end()
+    return filled(pattern[end:], "")
+
+
+def keeps_apart(pattern: str) -> bool:
+    """Whether two names never become one."""
+    fields = {part[1] for part in _PART.finditer(pattern)}
+    return "name" in fields or {"stem", "suffix"} <= fields
+
+
 def has_fields(pattern: str) -> bool:
     """Whether it gives different names for different files."""
     return any(part[1] is not None for part in _PART.finditer(pattern))
 
 
-__all__ = ["FIELDS", "check_pattern", "filled", "has_fields"]
+__all__ = ["FIELDS", "check_pattern", "filled", "fixed_end", "has_fields", "keeps_apart"]

@@ -118,7 +118,14 @@ class SmallFilesStage(SubprocessPipelineStage):
     def __init__(self, stages: Sequence[PipelineStage]) -> None:
         super().__init__()
         self._stages = [stage for stage in stages if isinstance(stage, ByteStage)]
+        # For the batch as for each file; whatever is hit by it is done again alone, with the whole of the time.
+        self.timeout = min((stage.timeout for stage in stages if stage.timeout is not None), default=None)
         self._makers: list[Callable[[], ByteStage]] | None = None
+
+    @property
+    def limit_bytes(self) -> int:
+        """Up to this size a file is small."""
+        return SMALL_FILE_BYTES
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_makers": None}
@@ -172,7 +179,7 @@ class SmallFilesStage(SubprocessPipelineStage):
                 source = MemorySource(data)
                 source.size, size = size, None
                 sink = MemorySink(_MAX_OUTPUT_BYTES)
-                stage.work_between(source, sink, item, reads_to_end=False)
+                stage.work_between(source, sink, item, reads_to_end=False)  # type: ignore[arg-type]  # raw enough
                 if sink.is_over:
                     raise NotForMemory
                 data = sink.value()
@@ -182,7 +189,7 @@ class SmallFilesStage(SubprocessPipelineStage):
             stage = make_sink()
             with stage.open_output(item) as raw:
                 if getattr(stage, "taps", ()):
-                    stage.work_between(MemorySource(data), raw, item, reads_to_end=True)
+                    stage.work_between(MemorySource(data), raw, item, reads_to_end=True)  # type: ignore[arg-type]
                 else:
                     write_all(raw, data)
             item.bytes_read = bytes_read
@@ -216,7 +223,7 @@ def can_batch(stages: Sequence[PipelineStage]) -> bool:
 def _is_plain(stage: PipelineStage) -> bool:
     cls = type(stage)
     return (
-        isinstance(stage, ByteStage)
+        issubclass(cls, ByteStage)
         and stage.is_subprocess
         and cls.perform_stage_work is ByteStage.perform_stage_work
         and cls.work_between is ByteStage.work_between
@@ -237,7 +244,7 @@ def _maker(stage: ByteStage) -> Callable[[], ByteStage]:
     if look is not None:
         return look.make
     pickled = pickle.dumps(stage)
-    return lambda: pickle.loads(pickled)  # type: ignore[no-any-return]
+    return lambda: pickle.loads(pickled)
 
 
 __all__ = ["SMALL_FILE_BYTES", "BatchResults", "FileBatch", "FileFailure", "SmallFile", "SmallFilesStage", "can_batch"]
