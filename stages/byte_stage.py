@@ -7,7 +7,7 @@ import functools
 import inspect
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.pipe_io import PipeConnectionIO
@@ -16,6 +16,10 @@ from atbu.mp_pipeline.stage import SubprocessPipelineStage
 from .errors import StageDataError
 from .file_item import FileItem
 from .source_reader import SourceReader
+from .taps import TappedReader
+
+if TYPE_CHECKING:
+    from .pass_through import PassThroughStage
 
 #: Portions that stages read and write. Fewer system calls and switches than with less; beyond, the pipe's own
 #: 1 MiB buffer is the limit and the data leaves the processor's cache before the neighbour reads it.
@@ -49,6 +53,14 @@ class ByteStage(SubprocessPipelineStage):
     needs_bytes: ClassVar[bool] = True
     #: It writes the target, and nothing that needs bytes can follow.
     is_sink: ClassVar[bool] = False
+    #: It passes its bytes on unchanged.
+    is_pass_through: ClassVar[bool] = False
+    #: Options that are paths: in a definition, relative ones are relative to its file.
+    path_options: ClassVar[tuple[str, ...]] = ()
+    #: How it stands in a TOML, where its name alone would not do.
+    example: ClassVar[str | None] = None
+    #: Stages before this one that run inside it and see what it reads; set by the planner.
+    taps: tuple[PassThroughStage, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,19 +95,37 @@ class ByteStage(SubprocessPipelineStage):
 
     def perform_stage_work(self, pwi: FileItem, **kwargs: Any) -> FileItem:
         with self.open_input(pwi) as raw_in, self.open_output(pwi) as raw_out:
-            reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
-            writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
-            try:
-                self.run(reader, writer, pwi)
-                if pwi.pipe_in is not None and not reader.closed:
-                    while reader.read1(CHUNK_BYTES):
-                        pass
-                if not writer.closed:
-                    writer.flush()
-            finally:
-                # Before the writer's destructor, which would send what a failed run has left in the buffer.
-                raw_out.close()
+            self.work_between(raw_in, raw_out, pwi, reads_to_end=pwi.pipe_in is not None)
         return pwi
+
+    def work_between(self, raw_in: io.RawIOBase, raw_out: io.RawIOBase, item: FileItem, *, reads_to_end: bool) -> None:
+        """Have :meth:`run` work from one raw end to the other, whatever they are; ``raw_out`` is closed.
+
+        What the stage reads is seen by its taps, if it has some; if this returns, they have seen all of it.
+
+        Args:
+            reads_to_end: Whether what ``run`` leaves unread is read for it.
+        """
+        if not self.taps:
+            self._work(raw_in, raw_out, item, reads_to_end)
+            return
+        with contextlib.closing(TappedReader(raw_in, [tap.watch(item) for tap in self.taps])) as tapped:
+            self._work(tapped, raw_out, item, reads_to_end=True)
+            tapped.check()
+
+    def _work(self, raw_in: io.RawIOBase, raw_out: io.RawIOBase, item: FileItem, reads_to_end: bool) -> None:
+        reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
+        writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
+        try:
+            self.run(reader, writer, item)
+            if reads_to_end and not reader.closed:
+                while reader.read1(CHUNK_BYTES):
+                    pass
+            if not writer.closed:
+                writer.flush()
+        finally:
+            # Before the writer's destructor, which would send what a failed run has left in the buffer.
+            raw_out.close()
 
     @contextlib.contextmanager
     def open_input(self, item: FileItem) -> Iterator[io.RawIOBase]:
@@ -121,8 +151,8 @@ class ByteStage(SubprocessPipelineStage):
 
 def known_size(reader: io.BufferedReader) -> int | None:
     """How many bytes ``reader`` will have given at its end, where its source can tell."""
-    raw = reader.raw
-    return raw.size if isinstance(raw, SourceReader) else None
+    size = getattr(reader.raw, "size", None)  # a source's, a tap's on it, or a small file's in memory
+    return size if isinstance(size, int) else None
 
 
 class FilterStage(ByteStage):
@@ -164,6 +194,11 @@ class FilterStage(ByteStage):
         stage = FilterStage(self.function, self._apply, options)
         stage._original = self._original or self
         return stage
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it is what the decorator made, and not one that was made of it with options."""
+        return self._original is None
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         original = self._original

@@ -94,12 +94,12 @@ def wait_until_ready(descriptor: int, event: int) -> None:
 
 
 def _refuse_irregular(final: str) -> None:
-    """Never rename over a device or FIFO, even one that has appeared only now."""
+    """Never rename over a device or FIFO, even one that has appeared only now. A link is only a name and may go."""
     try:
         mode = os.lstat(final).st_mode
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(mode):
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         raise FileExistsError(errno.EEXIST, "Something that is no regular file has appeared there", final)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
+from typing import Final
 
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.work_item import PipelineWorkItem
@@ -19,8 +21,26 @@ from .endpoints import (
     follow_links,
     open_source,
     open_target,
+    own_descriptor,
     source_of,
 )
+
+#: Not an identifier, so that no attribute of a stage's own can be taken for a finding.
+_FINDING: Final = "finding "
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a stage has found out about the bytes that passed it.
+
+    Attributes:
+        kind: Of what, such as ``sha256`` or ``lines``.
+        sees: Whose bytes these were: ``output``, else ``source``, else None.
+    """
+
+    kind: str
+    value: str | int
+    sees: str | None = None
 
 
 class FileItem(PipelineWorkItem):
@@ -66,10 +86,34 @@ class FileItem(PipelineWorkItem):
     def __str__(self) -> str:
         return self.name
 
+    @classmethod
+    def of_paths(cls, name: str, source_path: str, target_path: str, temporary: str) -> FileItem:
+        """The copy for a worker that is told the paths alone, absolute ones, and fills ``temporary``."""
+        item = cls.__new__(cls)
+        item.name = name
+        item.source = PathSource(source_path)
+        item.target = PathTarget(target_path)
+        item._temporary = temporary
+        item._final = None
+        item._is_published = False
+        return item
+
     @property
     def temporary(self) -> str | None:
         """The file that the sink fills in this attempt; None where the target is written directly."""
         return self._temporary
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the stages have found out; in their order, where a planner has told them their places."""
+        return tuple(self.__dict__[name] for name in sorted(self.__dict__) if name.startswith(_FINDING))
+
+    def add_finding(self, key: str, finding: Finding) -> None:
+        """Put a finding on this copy; ``key`` tells it from those of all other stages.
+
+        Each is an attribute of its own: stages of a chain work on copies, and one list would replace another.
+        """
+        self.__dict__[_FINDING + key] = finding
 
     def before_attempt(self, attempt: int) -> None:
         """Choose a temporary of this attempt's own, here in the parent, which outlives any worker.
@@ -80,7 +124,7 @@ class FileItem(PipelineWorkItem):
             return
         self.discard()
         if isinstance(self.target, PathTarget):
-            self._final = follow_links(self.target.path)
+            self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)
 
     def may_retry(self) -> bool:
@@ -133,11 +177,13 @@ __all__ = [
     "DescriptorSource",
     "DescriptorTarget",
     "FileItem",
+    "Finding",
     "PathSource",
     "PathTarget",
     "Source",
     "Target",
     "open_source",
     "open_target",
+    "own_descriptor",
     "source_of",
 ]
