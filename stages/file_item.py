@@ -65,7 +65,7 @@ class FileItem(PipelineWorkItem):
     """
 
     # Slots are not among the attributes that stage_complete() carries back: they belong to the parent.
-    __slots__ = ("_final", "_is_published", "_side_outputs", "_temporary", "name", "source", "target")
+    __slots__ = ("_final", "_is_published", "_side_outputs", "_temporary", "name", "source", "source_status", "target")
 
     #: Bytes that the first stage has read from the source.
     bytes_read: int = 0
@@ -77,6 +77,8 @@ class FileItem(PipelineWorkItem):
     is_written: bool = False
     #: Set by the sink when the output is on the disk, so that its name has to follow it there.
     is_synced: bool = False
+    #: The source's status after it was read, where one process does all; not carried back.
+    source_status: os.stat_result | None
 
     def __init__(self, source: Source, target: Target, *, name: str) -> None:
         super().__init__()
@@ -88,6 +90,7 @@ class FileItem(PipelineWorkItem):
         self._temporary: str | None = None
         self._final: str | None = None
         self._is_published = False
+        self.source_status = None
 
     def __str__(self) -> str:
         return self.name
@@ -102,6 +105,7 @@ class FileItem(PipelineWorkItem):
         item._temporary = temporary
         item._final = None
         item._is_published = False
+        item.source_status = None
         return item
 
     @property

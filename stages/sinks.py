@@ -6,9 +6,8 @@ import contextlib
 import errno
 import io
 import os
-import stat
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from atbu.mp_pipeline.counters import counter
 from atbu.mp_pipeline.exception import InvalidStateError
@@ -19,6 +18,8 @@ from .file_item import FileItem
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+T = TypeVar("T")
 
 #: How much of the end waits for the success of all stages: more than any format's trailer, and still little
 #: enough to travel on the item.
@@ -74,8 +75,7 @@ class TemporarySink(io.RawIOBase):
         try:
             _take_over_attributes(self._descriptor, item, self._keeps_times)
             if self._mode is not None:
-                with _where_supported():
-                    os.fchmod(self._descriptor, self._mode)
+                _where_supported(os.fchmod, self._descriptor, self._mode)
             if self._is_synced:
                 os.fsync(self._descriptor)
             # Some filesystems tell a failed write only here.
@@ -153,27 +153,26 @@ class DescriptorSink(io.RawIOBase):
 def _take_over_attributes(descriptor: int, item: FileItem, keeps_times: bool) -> None:
     """Owner, mode and times of a source file; for anything else the mode of any new file."""
     if not isinstance(item.source, PathSource):
-        with _where_supported():
-            os.fchmod(descriptor, 0o666 & ~umask())
+        _where_supported(os.fchmod, descriptor, 0o666 & ~umask())
         return
-    source = os.stat(item.source.path)
+    source = item.source_status or os.stat(item.source.path)
     own = os.fstat(descriptor)
-    mode = stat.S_IMODE(source.st_mode) & 0o777  # set-id bits are for that file's content, not for this one's
-    if (own.st_uid, own.st_gid) != (source.st_uid, source.st_gid):
+    mode = source.st_mode & 0o777  # set-id bits are for that file's content, not for this one's
+    if own.st_uid != source.st_uid or own.st_gid != source.st_gid:
         mode = _take_over_owner(descriptor, source, mode)
-    with _where_supported():
-        os.fchmod(descriptor, mode)
-    if not keeps_times:
-        return
-    with _where_supported():
-        os.utime(descriptor, ns=(source.st_atime_ns, source.st_mtime_ns))
+    _where_supported(os.fchmod, descriptor, mode)
+    if keeps_times:
+        _where_supported(_set_times, descriptor, (source.st_atime_ns, source.st_mtime_ns))
 
 
-@contextlib.contextmanager
-def _where_supported() -> Iterator[None]:
+def _set_times(descriptor: int, ns: tuple[int, int]) -> None:
+    os.utime(descriptor, ns=ns)
+
+
+def _where_supported(call: Callable[[int, T], None], descriptor: int, value: T) -> None:
     """Filesystems without owners and modes (FAT) refuse to set them; the data are none the worse for it."""
     try:
-        yield
+        call(descriptor, value)
     except OSError as ex:
         if ex.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
