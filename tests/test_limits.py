@@ -66,7 +66,7 @@ def test_fewer_items_at_once_where_memory_is_short(max_memory, jobs):
 
 def test_an_item_that_needs_more_alone_is_an_error_that_says_so():
     """With what is needed, where, and what is allowed."""
-    with pytest.raises(UsageProblem, match="alone may take 200 MiB, .* in stage 'hungry', and 150 MiB are"):
+    with pytest.raises(UsageProblem, match=r"alone may take 200 MiB, .* in stage 'hungry', and 150 MiB are"):
         jobs_within(Limits(max_memory=150 << 20), 8, [_twice(Hungry()), OnThread()])
 
 
