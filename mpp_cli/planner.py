@@ -41,14 +41,16 @@ class Entry:
         size: How many bytes its source has, where it is known.
     """
 
-    __slots__ = ("is_alone", "job", "number", "size")
+    __slots__ = ("is_alone", "job", "number", "size", "was_lost")
 
     def __init__(self, number: int, job: Job, size: int | None) -> None:
         self.number = number
         self.job = job
         self.size = size
-        #: It has been in a batch that came to nothing: it goes alone.
+        #: It goes alone, for it has been in a batch: one that came to nothing, or that could not take it.
         self.is_alone = False
+        #: It was in a batch whose worker was killed or ended.
+        self.was_lost = False
 
 
 class Planner:
