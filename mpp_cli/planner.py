@@ -19,6 +19,7 @@ from .jobs import Job
 #: Long enough that the trip costs nothing beside it; short enough that a stop is obeyed between two batches.
 BATCH_S: Final = 0.02
 _FIRST_BATCH_S: Final = 0.002
+_LAST_BATCH_S: Final = 0.002
 #: Bounds what is lost with a worker, and what is held of temporaries.
 _MAX_FILES: Final = 512
 _MAX_BYTES: Final = 16 << 20
@@ -142,7 +143,7 @@ class Planner:
         room = self._batch_s / self._s_per_byte
         if is_last:
             # Each worker gets two more of what is left: whoever ends first takes the second.
-            room = min(room, self._small_weight / (2 * self._num_workers))
+            room = min(room, max(self._small_weight / (2 * self._num_workers), _LAST_BATCH_S / self._s_per_byte))
         taken: list[Entry] = []
         bytes_left = _MAX_BYTES
         while small and len(taken) < _MAX_FILES:

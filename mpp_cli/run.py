@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
+#: So many new objects make a collection of garbage due. The look-ahead alone has some ten thousand, none of them garbage.
+_COLLECT_AFTER: Final = 50_000
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
 _UNITS_AHEAD: Final = 4
 
@@ -137,6 +139,7 @@ def _run_batch(
         total_bytes = _total_bytes(options.inputs)
     if any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
+    gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off
     stage_for_small_files = None if goes_to_stdout or search.is_one_file else _stage_for_small_files(stages)
     # Before anything that starts a thread or a handler: the pipeline forks a template of this process.
@@ -148,6 +151,7 @@ def _run_batch(
         # One long file leaves workers for the others. Idle ones keep memory, which --max-memory is about.
         max_workers=jobs if search.is_one_file or limits.max_memory else jobs * len(stages),
     )
+    gc.set_threshold(_COLLECT_AFTER)  # here alone: what the stages do in workers is not known
     stop = StopFlag()
     stop.install()
     batch = Batch(

@@ -81,11 +81,4 @@ def read_small_file(path: str, limit_bytes: int) -> tuple[bytes, os.stat_result]
     return data, after
 
 
-def write_all(raw: io.RawIOBase, data: bytes) -> None:
-    """Write ``data`` to a raw file, which may take it in portions."""
-    n = raw.write(data) or 0
-    while n < len(data):
-        n += raw.write(memoryview(data)[n:]) or 0
-
-
-__all__ = ["MemorySink", "MemorySource", "NotForMemory", "read_small_file", "write_all"]
+__all__ = ["MemorySink", "MemorySource", "NotForMemory", "read_small_file"]
