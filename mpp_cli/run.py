@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
-#: So many new objects make a collection of garbage due. The look-ahead alone has some ten thousand, none of them garbage.
+#: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
 _COLLECT_AFTER: Final = 50_000
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
 _UNITS_AHEAD: Final = 4
