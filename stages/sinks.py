@@ -15,6 +15,7 @@ from atbu.mp_pipeline.exception import InvalidStateError
 
 from .commit import write_all
 from .endpoints import DescriptorTarget, PathSource, PathTarget
+from .extended_attributes import copy_extended_attributes
 from .file_item import FileItem
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def _take_over_attributes(descriptor: int, item: FileItem) -> None:
         mode = _take_over_owner(descriptor, source, mode)
     with _where_supported():
         os.fchmod(descriptor, mode)
+    copy_extended_attributes(item.source.path, source, descriptor)
     with _where_supported():
         os.utime(descriptor, ns=(source.st_atime_ns, source.st_mtime_ns))
 
