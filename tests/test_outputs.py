@@ -159,7 +159,7 @@ def test_collisions_of_named_inputs_are_all_told(here):
     """Whatever makes them one: suffixes, or the folder that is taken off."""
     files = found("x.tar.zst", "x.tzst", "y.zst")
     assert outputs_of(UNPACK).collisions(files) == ["'x.tar.zst' and 'x.tzst' have the same output 'x.tar'"]
-    files = found("d/x", f"../{here.name}/d/x", f"d/../../{here.name}/x", f"{here.name}/x")
+    files = found("d/x", f"d/../../{here.name}/x", f"{here.name}/x")
     words = outputs_of(COPY, output_dir="out").collisions(files)
     assert words == [f"'d/../../{here.name}/x' and '{here.name}/x' have the same output 'out/{here.name}/x'"]
 
