@@ -26,6 +26,7 @@ from .outcome import Outcome
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
+from .remove_source import SourceRemover
 from .signals import StopFlag
 from .stdio import Stdio
 from .tell import tell
@@ -171,6 +172,7 @@ def _run_batch(
             verbose=options.verbose,
         ),
         observers,
+        remover=SourceRemover(options.output_dir) if options.remove_source else None,
     )
     try:
         outcome = batch.run()
@@ -257,6 +259,6 @@ def _status(outcome: Outcome, search: Search) -> int:
     if outcome.was_cut_short and outcome.failed:
         tell("mpp: stopped after the first failure, as --fail-fast wants it; some inputs were not begun")
         return exit_codes.FAILED
-    if outcome.failed:
+    if outcome.failed or outcome.not_removed:
         return exit_codes.FAILED if search.is_one_file else exit_codes.SOME_FAILED
     return exit_codes.DONE

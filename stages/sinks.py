@@ -14,6 +14,7 @@ from atbu.mp_pipeline.exception import InvalidStateError
 
 from .commit import umask, write_all
 from .endpoints import DescriptorTarget, PathSource, PathTarget
+from .extended_attributes import copy_extended_attributes
 from .file_item import FileItem
 
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ def _take_over_attributes(descriptor: int, item: FileItem, keeps_times: bool) ->
     if own.st_uid != source.st_uid or own.st_gid != source.st_gid:
         mode = _take_over_owner(descriptor, source, mode)
     _where_supported(os.fchmod, descriptor, mode)
+    if not item.is_source_bare:
+        copy_extended_attributes(item.source.path, source, descriptor)
     if keeps_times:
         _where_supported(_set_times, descriptor, (source.st_atime_ns, source.st_mtime_ns))
 

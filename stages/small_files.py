@@ -187,7 +187,8 @@ class SmallFilesStage(SubprocessPipelineStage):
         bytes_read = 0
         try:
             try:
-                data, item.source_status = read_small_file(item.source.path, SMALL_FILE_BYTES)  # type: ignore[union-attr]
+                path = item.source.path  # type: ignore[union-attr]
+                data, item.source_status, item.is_source_bare = read_small_file(path, SMALL_FILE_BYTES)
             except OSError:
                 raise NotForMemory from None  # alone it will say why
             bytes_read = len(data)
