@@ -7,7 +7,7 @@ import os
 import signal
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from atbu.mp_pipeline.stage import PipelineStage
@@ -19,6 +19,7 @@ from .errors import UsageProblem, listed, nearest, shown
 from .inputs.found import skipped_words
 from .jobs import JobMaker, Search, is_stdin
 from .limits import Limits, apply_to_stages, jobs_within, read_limits
+from .observers import RunStart, RunSummary
 from .outcome import Outcome
 from .planned import Definition
 from .progress.figures import Figures, summary_words
@@ -26,6 +27,8 @@ from .progress.reporter import MODES, choose, make_reporter
 from .signals import StopFlag
 from .stdio import Stdio
 from .tell import tell
+from .watch_options import WatchOptions
+from .watching import STDOUT_PATHS, Watch, watching
 
 if TYPE_CHECKING:
     from mpp_stages.small_files import SmallFilesStage
@@ -63,6 +66,7 @@ class RunOptions:
     size_hint: str | None
     quiet: bool
     verbose: bool
+    watch: WatchOptions
 
 
 def run(options: RunOptions, stdio: Stdio) -> int:
@@ -78,23 +82,50 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     search = selection.search_of(options, goes_to_stdout)
     definition = load_definition(options.pipeline, options.app_dir)
     apply_to_stages(limits, definition.stages)
-    maker = JobMaker(
-        stdio,
-        definition.stages,
-        search,
-        output="-" if goes_to_stdout else options.output,
-        force=options.force,
-        output_dir=options.output_dir,
-        skip_existing=options.skip_existing,
-    )
-    maker.refuse_collisions()
-    if options.dry_run:
-        from .dry_run import show_plans
-
-        return show_plans(maker, options.output, stdio)
-    if goes_to_stdout:
+    if goes_to_stdout and not options.dry_run:
         _refuse_terminal(definition, options, stdio)
-    outcome, figures, first_signal = _run_batch(definition, options, stdio, limits, maker, search, goes_to_stdout)
+    watch_options = WatchOptions() if options.dry_run else options.watch
+    with watching(watch_options, definition, stdio, goes_to_stdout) as watch:
+        maker = JobMaker(
+            stdio,
+            definition.stages,
+            search,
+            output="-" if goes_to_stdout else options.output,
+            force=options.force,
+            output_dir=options.output_dir,
+            skip_existing=options.skip_existing,
+            own_files=watch.own_files,
+            is_done=watch.is_done if watch.is_resumed else None,
+        )
+        maker.refuse_collisions()
+        if options.dry_run:
+            from .dry_run import show_plans
+
+            return show_plans(maker, options.output, stdio)
+        outcome, figures, first_signal = _run_batch(
+            definition, options, stdio, limits, maker, search, goes_to_stdout, watch
+        )
+        _tell_end(outcome, figures, first_signal, options, stdio, search, goes_to_stdout)
+        status = _status(outcome, search)
+        signum = first_signal if first_signal is not None else signal.SIGPIPE if outcome.lost_reader else None
+        if not watch.end(_summary(outcome, figures, status if signum is None else 128 + signum, first_signal)):
+            status = status or exit_codes.FAILED
+        if outcome.lost_reader and signum is None:  # the reader of the last event
+            signum = signal.SIGPIPE
+    if signum is not None:
+        exit_codes.die_by(signum)
+    return status
+
+
+def _tell_end(
+    outcome: Outcome,
+    figures: Figures,
+    first_signal: signal.Signals | None,
+    options: RunOptions,
+    stdio: Stdio,
+    search: Search,
+    goes_to_stdout: bool,
+) -> None:
     is_on_screen = goes_to_stdout and os.isatty(stdio.data_out)
     if not (options.quiet or is_on_screen or outcome.lost_reader):
         if outcome.done or not search.is_one_file:
@@ -103,11 +134,19 @@ def run(options: RunOptions, stdio: Stdio) -> int:
             tell(f"mpp: skipped {skipped_words(outcome.skipped)}")
     if first_signal is not None and outcome.stopped:
         tell(f"mpp: stopped by {first_signal.name}; unfinished output was discarded")
-    if first_signal is not None:
-        exit_codes.die_by(first_signal)
-    if outcome.lost_reader:
-        exit_codes.die_by(signal.SIGPIPE)
-    return _status(outcome, search)
+
+
+def _summary(outcome: Outcome, figures: Figures, exit_status: int, first_signal: signal.Signals | None) -> RunSummary:
+    return RunSummary(
+        figures,
+        done=outcome.done,
+        skipped=outcome.skipped.total(),
+        failed=outcome.failed,
+        stopped=outcome.stopped,
+        exit_status=exit_status,
+        signal_name=None if first_signal is None else first_signal.name,
+        broken=outcome.broken,
+    )
 
 
 def _run_batch(
@@ -118,6 +157,7 @@ def _run_batch(
     maker: JobMaker,
     search: Search,
     goes_to_stdout: bool,
+    watch: Watch,
 ) -> tuple[Outcome, Figures, signal.Signals | None]:
     from atbu.mp_pipeline.cpus import usable_cpus
     from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
@@ -158,13 +198,21 @@ def _run_batch(
             total_bytes=total_bytes,
             verbose=options.verbose,
         ),
+        watch.observers,
     )
     try:
+        watch.begin(
+            RunStart(definition.name, jobs, None if search.is_open_ended else len(options.inputs), total_bytes),
+            batch.outcome,
+            stop,
+        )
         outcome = batch.run()
         figures = batch.figures()
     finally:
         batch.close()
         stop.close()
+    # What close() had to drop counts as well.
+    figures = replace(figures, items_done=outcome.ended, stopped=outcome.stopped)
     return outcome, figures, stop.first
 
 
@@ -196,7 +244,7 @@ def _mode(options: RunOptions, stdio: Stdio, goes_to_stdout: bool) -> str:
         options.progress,
         os.environ,
         stderr_is_terminal=sys.stderr.isatty(),
-        stdout_is_terminal=goes_to_stdout and os.isatty(stdio.data_out),
+        stdout_is_terminal=(goes_to_stdout or options.watch.json in STDOUT_PATHS) and os.isatty(stdio.data_out),
     )
 
 

@@ -49,10 +49,12 @@ class Journal:
         """How many outputs of earlier runs are on record."""
         return len(self._index)
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
     def is_done(self, path: str, size: int, mtime_ns: int, target: str) -> bool:
         """Whether this source was done, and its output is still there with its size. Paths are absolute."""
-        if not self._index:
-            return False
         try:
             output = os.stat(target)
         except OSError:
