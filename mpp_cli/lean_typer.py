@@ -30,7 +30,7 @@ class LeanCommand(TyperCommand):
 
     def make_parser(self, ctx: Any) -> Any:
         """The parser of Typer's, which then keeps the order of the options: see :func:`in_order_given`."""
-        parser = super().make_parser(ctx)
+        parser: Any = super().make_parser(ctx)
         parse = parser.parse_args
 
         def parse_and_note(args: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -36,7 +37,7 @@ class NamedTarget:
 
     Attributes:
         shown: As messages call it.
-        final: The absolute path that it gets; a link there is not followed.
+        final: The absolute path that it gets; a link there is neither followed nor replaced.
     """
 
     shown: str
@@ -151,10 +152,9 @@ class Outputs:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown_target)
         if not self._force:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), shown_target)
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise OSError(
-                errno.EINVAL, "Is no regular file and was not named by you, so it is left alone", shown_target
-            )
+        if not stat.S_ISREG(mode):
+            what = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+            raise FileExistsError(errno.EEXIST, f"Is {what}, which is not replaced: remove it", shown_target)
 
     def _make_folder(self, kept: str) -> None:
         """Make --output-dir and the folders ``kept`` below it, each of them a real one."""
@@ -177,10 +177,8 @@ def _enter(folder: int, name: str, shown_name: str) -> int:
         try:
             below = os.open(name, flags, dir_fd=folder)
         except FileNotFoundError:
-            try:
+            with contextlib.suppress(FileExistsError):  # somebody else's, just now
                 os.mkdir(name, dir_fd=folder)
-            except FileExistsError:
-                pass  # by somebody else just now
             below = os.open(name, flags, dir_fd=folder)
     except OSError as ex:
         if ex.errno in (errno.ELOOP, errno.ENOTDIR):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,13 +21,14 @@ from .errors import UsageProblem, listed, nearest, shown
 from .inputs.found import skipped_words
 from .jobs import JobMaker, Search, is_stdin
 from .limits import Limits, apply_to_stages, jobs_within, read_limits
-from .observers import RunStart, RunSummary
+from .observers import Observers, RunStart, RunSummary
 from .outcome import Outcome
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
 from .signals import StopFlag
 from .stdio import Stdio
+from .sweeping import Sweeper
 from .tell import tell
 from .watch_options import WatchOptions
 from .watching import STDOUT_PATHS, Watch, watching
@@ -64,6 +67,7 @@ class RunOptions:
     max_memory: str | None
     progress: str
     size_hint: str | None
+    checksums: str | None
     quiet: bool
     verbose: bool
     watch: WatchOptions
@@ -102,9 +106,11 @@ def run(options: RunOptions, stdio: Stdio) -> int:
             from .dry_run import show_plans
 
             return show_plans(maker, options.output, stdio)
-        outcome, figures, first_signal = _run_batch(
-            definition, options, stdio, limits, maker, search, goes_to_stdout, watch
-        )
+        with _checksums(options, definition, stdio, goes_to_stdout) as checksums:
+            watch.observers += checksums
+            outcome, figures, first_signal = _run_batch(
+                definition, options, stdio, limits, maker, search, goes_to_stdout, watch
+            )
         _tell_end(outcome, figures, first_signal, options, stdio, search, goes_to_stdout)
         status = _status(outcome, search)
         signum = first_signal if first_signal is not None else signal.SIGPIPE if outcome.lost_reader else None
@@ -182,9 +188,11 @@ def _run_batch(
     )
     stop = StopFlag()
     stop.install()
+    # Folders are listed to their end in a run that does so anyway, or that a person has begun again.
+    sweeper = Sweeper(is_thorough=options.recursive or watch.is_resumed)
     batch = Batch(
         pipeline,
-        maker.jobs(),
+        sweeper.sweeping(maker.jobs()),
         stop,
         make_reporter(_mode(options, stdio, goes_to_stdout)),
         BatchSettings(
@@ -214,6 +222,20 @@ def _run_batch(
     # What close() had to drop counts as well.
     figures = replace(figures, items_done=outcome.ended, stopped=outcome.stopped)
     return outcome, figures, stop.first
+
+
+@contextlib.contextmanager
+def _checksums(options: RunOptions, definition: Definition, stdio: Stdio, goes_to_stdout: bool) -> Iterator[Observers]:
+    """The file of ``--checksums``, if one is wanted; it gets its name when the run has ended, however it has."""
+    if options.checksums is None:
+        yield ()
+        return
+    from .checksums import open_checksums
+
+    file = open_checksums(options.checksums, definition, stdio, force=options.force, goes_to_stdout=goes_to_stdout)
+    with contextlib.closing(file):
+        yield (file,)
+        file.publish()
 
 
 def _stage_for_small_files(stages: list[PipelineStage]) -> SmallFilesStage | None:

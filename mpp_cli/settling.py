@@ -193,7 +193,9 @@ class Settler:
         if status == "done":
             self.outcome.done += 1
             if self._verbose:
-                self._reporter.say(f"mpp: {shown(item.name)}: {item.bytes_read} -> {item.bytes_written} bytes")
+                figures = f"{item.bytes_read} -> {item.bytes_written} bytes"
+                found = "".join(f"; {finding}" for finding in item.findings)
+                self._reporter.say(f"mpp: {shown(item.name)}: {figures}{found}")
         elif status == "stopped":
             self.outcome.stopped += 1
         for observer in self._observers:
