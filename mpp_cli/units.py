@@ -16,6 +16,8 @@ from .settling import Ended
 if TYPE_CHECKING:
     from mpp_stages.small_files import BatchResults
 
+    from atbu.mp_pipeline.descriptors import PassedDescriptor
+
 #: A batch that takes longer than this comes back with what is left of it. A stop is obeyed within it, and no worker
 #: sits on files that others could do.
 _BATCH_BUDGET_S: Final = 0.2
@@ -54,8 +56,12 @@ def single_unit(entry: Entry, *, is_small: bool) -> Unit:
     return Unit(item, (entry,))
 
 
-def batch_unit(entries: Sequence[Entry]) -> tuple[Unit, list[Ended]]:
-    """A batch, whose entries all are files that become files; and those of them that cannot begin."""
+def batch_unit(entries: Sequence[Entry], stop: PassedDescriptor) -> tuple[Unit, list[Ended]]:
+    """A batch, whose entries all are files that become files; and those of them that cannot begin.
+
+    Args:
+        stop: See FileBatch.
+    """
     from mpp_stages.small_files import FileBatch, SmallFile
 
     failed: list[Ended] = []
@@ -70,7 +76,7 @@ def batch_unit(entries: Sequence[Entry]) -> tuple[Unit, list[Ended]]:
             continue
         ready.append(entry)
         files.append(SmallFile(item.name, item.source.path, item.target.path, item.temporary))  # type: ignore[union-attr, arg-type]
-    return Unit(FileBatch(files, _BATCH_BUDGET_S), ready, is_batch=True), failed
+    return Unit(FileBatch(files, _BATCH_BUDGET_S, stop), ready, is_batch=True), failed
 
 
 def unpack(unit: Unit, future: Future[object]) -> Answer:

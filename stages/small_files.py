@@ -12,12 +12,14 @@ that is larger than it was, output without bounds) is left to be done alone.
 from __future__ import annotations
 
 import pickle
+import select
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from atbu.mp_pipeline.counters import counter
+from atbu.mp_pipeline.descriptors import PassedDescriptor
 from atbu.mp_pipeline.plain_stages import look_at
 from atbu.mp_pipeline.stage import PipelineStage, SubprocessPipelineStage
 from atbu.mp_pipeline.stage_run import describe_failure, portable_failure, with_worker_traceback
@@ -34,6 +36,8 @@ SMALL_FILE_BYTES: Final = 4 << 20
 _MAX_OUTPUT_BYTES: Final = 16 << 20
 #: Those that the sink sets on each item, and the bytes read.
 _NUM_USUAL_ATTRIBUTES: Final = 4
+#: How often a worker looks whether to stop.
+_LOOK_NS: Final = 1_000_000
 #: With a shorter time limit the limit of a single file would often be that of a batch.
 MIN_TIMEOUT_S: Final = 1.0
 
@@ -89,14 +93,16 @@ class FileBatch(PipelineWorkItem):
     Args:
         files: What is to be done.
         budget_s: After this time no further file is begun.
+        stop: The read end of a pipe: when its other end is closed, no further file is begun.
     """
 
     results: BatchResults | None = None
 
-    def __init__(self, files: Sequence[SmallFile], budget_s: float) -> None:
+    def __init__(self, files: Sequence[SmallFile], budget_s: float, stop: PassedDescriptor | None = None) -> None:
         super().__init__()
         self.files = files
         self.budget_s = budget_s
+        self.stop = stop
 
     @property
     def name(self) -> str:
@@ -137,10 +143,16 @@ class SmallFilesStage(SubprocessPipelineStage):
         if self._makers is None:
             self._makers = [_maker(stage) for stage in self._stages]
         files, pwi.files = pwi.files, ()
+        stop = None
+        if pwi.stop is not None:
+            stop = select.poll()
+            stop.register(pwi.stop.fileno(), 0)
+            pwi.stop = None
         pwi.results = results = BatchResults()
         add_figure = results.figures.append
         begun_ns = time.monotonic_ns()
         end_ns = begun_ns + int(pwi.budget_s * 1e9)
+        look_ns = begun_ns + _LOOK_NS
         total_in = 0
         try:
             for number, file in enumerate(files):
@@ -154,6 +166,10 @@ class SmallFilesStage(SubprocessPipelineStage):
                 begun_ns = now_ns
                 if now_ns >= end_ns:
                     break
+                if now_ns >= look_ns and stop is not None:
+                    if stop.poll(0):
+                        break
+                    look_ns = now_ns + _LOOK_NS
         finally:
             counter("bytes_in").add(total_in)  # the sink counts what it writes
         return pwi
