@@ -21,6 +21,7 @@ from .planner import Entry
 from .progress.reporter import Reporter
 from .remove_source import NotRemoved, SourceRemover, not_removed_line
 from .signals import StopFlag
+from .tell import has_log, note
 
 #: So many commits in one go with stop signals kept waiting, though looked at before each; a millisecond or so.
 _COMMITS_AT_ONCE: Final = 32
@@ -95,7 +96,8 @@ class Settler:
         """An input that could not even begin."""
         self._fail(refused.name, [refused.error])
         for observer in self._observers:
-            observer.item_ended(ItemResult(refused.name, None, None, "failed", errors=(refused.error,)))
+            source_path = None if refused.name == "stdin" else refused.name
+            observer.item_ended(ItemResult(refused.name, source_path, None, "failed", errors=(refused.error,)))
 
     def _skip(self, skipped: Skipped) -> None:
         self.outcome.skipped[skipped.reason] += 1
@@ -208,6 +210,8 @@ class Settler:
         self._reporter.say(failure_line(name, root_cause(errors)))
         if self._verbose:
             self._reporter.say(traceback_text(errors))
+        elif has_log():
+            note(traceback_text(errors))
 
     def _end(self, one: Ended, status: Status) -> None:
         entry = one.entry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import select
 import stat
@@ -13,21 +12,6 @@ from typing import Final
 _NO_HARD_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
-
-
-_NUMBER_MASK: Final = (1 << 40) - 1
-# Counted, from where nobody else does: another process of this pid, in a container, say, may use the same folder. In a
-# copy of this process the pid differs. (A call to the kernel for each would take longer than all the rest.)
-_temporary_numbers = itertools.count(int.from_bytes(os.urandom(5), "big"))
-
-
-def temporary_beside(final: str) -> str:
-    """A new name in the folder of ``final``.
-
-    Short and made of nothing of the target's, so that a target of 255 bytes has one too; the pid is that of
-    the process that will publish or unlink it, so that leftovers of dead runs can be told.
-    """
-    return f"{final[: final.rfind('/') + 1]}.mpp-{os.getpid()}-{next(_temporary_numbers) & _NUMBER_MASK:010x}.tmp"
 
 
 def publish_file(temporary: str, final: str, force: bool) -> None:
@@ -123,7 +107,6 @@ __all__ = [
     "publish_file",
     "rename_without_replacing",
     "sync_folder",
-    "temporary_beside",
     "umask",
     "wait_until_ready",
     "write_all",

@@ -11,7 +11,7 @@ from typing import Final
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.work_item import PipelineWorkItem
 
-from .commit import publish_file, sync_folder, temporary_beside, write_all
+from .commit import publish_file, sync_folder, write_all
 from .endpoints import (
     DescriptorSource,
     DescriptorTarget,
@@ -26,6 +26,7 @@ from .endpoints import (
     source_of,
 )
 from .side_outputs import SideOutput, is_to_sync, take_held_back
+from .temporaries import temporary_beside
 
 #: Not an identifier, so that no attribute of a stage's own can be taken for a finding.
 _FINDING: Final = "finding "

@@ -25,6 +25,8 @@ COMMAND_LINE_KNOWS = {
     "checksum_lines",
     "commit",
     "small_files",
+    "endpoints",
+    "temporaries",
 }
 # The one module that may use another distribution where it is installed.
 OPTIONAL = {("exception.py", "atbu.common.exception")}
