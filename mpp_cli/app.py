@@ -128,6 +128,14 @@ def _run(
         str | None,
         typer.Option("--size-hint", metavar="SIZE", help="How much standard input will bring, such as 40G."),
     ] = None,
+    checksums: Annotated[
+        str | None,
+        typer.Option(
+            "--checksums",
+            metavar="FILE",
+            help="Write the digests that the pipeline finds, for sha256sum -c and its like.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and every finished file.")] = False,
 ) -> int:
@@ -164,6 +172,7 @@ def _run(
             max_memory=max_memory,
             progress=progress,
             size_hint=size_hint,
+            checksums=checksums,
             quiet=quiet,
             verbose=verbose,
         ),

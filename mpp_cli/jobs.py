@@ -65,6 +65,8 @@ class Job:
 
     def close(self) -> None:
         """Close the parent's copies of its descriptors."""
+        for side in self.item.side_outputs.values():
+            side.close()
         _close_ends(self.item.source, self.item.target)
 
 

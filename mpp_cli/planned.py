@@ -57,12 +57,22 @@ class Definition:
     @functools.cached_property
     def stages(self) -> list[PipelineStage]:
         """The stages to run, without those that run inside another (see :mod:`mpp_stages.fusing`)."""
+        stages = self.placed
+        if not any(getattr(stage, "is_pass_through", False) for stage in stages):
+            return stages
+        from mpp_stages.fusing import fused
+
+        return fused(stages)
+
+    @functools.cached_property
+    def placed(self) -> list[PipelineStage]:
+        """All stages of the definition; those that watch know where they stand."""
         stages = [planned.stage for planned in self.planned]
         if not any(getattr(stage, "is_pass_through", False) for stage in stages):
             return stages
-        from mpp_stages.fusing import fused, placed  # a pipeline without such stages does without
+        from mpp_stages.fusing import placed  # a pipeline without such stages does without
 
-        return fused(placed(stages))
+        return placed(stages)
 
     @property
     def hosts(self) -> dict[int, int]:

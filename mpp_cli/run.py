@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +21,7 @@ from .errors import UsageProblem, listed, nearest, shown
 from .inputs.found import skipped_words
 from .jobs import JobMaker, Search, is_stdin
 from .limits import Limits, apply_to_stages, jobs_within, read_limits
+from .observers import Observers
 from .outcome import Outcome
 from .planned import Definition
 from .progress.figures import Figures, summary_words
@@ -62,6 +65,7 @@ class RunOptions:
     max_memory: str | None
     progress: str
     size_hint: str | None
+    checksums: str | None
     quiet: bool
     verbose: bool
 
@@ -95,7 +99,10 @@ def run(options: RunOptions, stdio: Stdio) -> int:
         return show_plans(maker, options.output, stdio)
     if goes_to_stdout:
         _refuse_terminal(definition, options, stdio)
-    outcome, figures, first_signal = _run_batch(definition, options, stdio, limits, maker, search, goes_to_stdout)
+    with _checksums(options, definition, stdio, goes_to_stdout) as observers:
+        outcome, figures, first_signal = _run_batch(
+            definition, options, stdio, limits, maker, search, goes_to_stdout, observers
+        )
     is_on_screen = goes_to_stdout and os.isatty(stdio.data_out)
     if not (options.quiet or is_on_screen or outcome.lost_reader):
         if outcome.done or not search.is_one_file:
@@ -119,6 +126,7 @@ def _run_batch(
     maker: JobMaker,
     search: Search,
     goes_to_stdout: bool,
+    observers: Observers,
 ) -> tuple[Outcome, Figures, signal.Signals | None]:
     from atbu.mp_pipeline.cpus import usable_cpus
     from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
@@ -159,6 +167,7 @@ def _run_batch(
             total_bytes=total_bytes,
             verbose=options.verbose,
         ),
+        observers,
         remover=SourceRemover(options.output_dir) if options.remove_source else None,
     )
     try:
@@ -168,6 +177,20 @@ def _run_batch(
         batch.close()
         stop.close()
     return outcome, figures, stop.first
+
+
+@contextlib.contextmanager
+def _checksums(options: RunOptions, definition: Definition, stdio: Stdio, goes_to_stdout: bool) -> Iterator[Observers]:
+    """The file of ``--checksums``, if one is wanted; it gets its name when the run has ended, however it has."""
+    if options.checksums is None:
+        yield ()
+        return
+    from .checksums import open_checksums
+
+    file = open_checksums(options.checksums, definition, stdio, force=options.force, goes_to_stdout=goes_to_stdout)
+    with contextlib.closing(file):
+        yield (file,)
+        file.publish()
 
 
 def _stage_for_small_files(stages: list[PipelineStage]) -> SmallFilesStage | None:

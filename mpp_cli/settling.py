@@ -216,7 +216,9 @@ class Settler:
             if self._remover is not None:
                 self._remover.published(job)
             if self._verbose:
-                self._reporter.say(f"mpp: {shown(item.name)}: {item.bytes_read} -> {item.bytes_written} bytes")
+                figures = f"{item.bytes_read} -> {item.bytes_written} bytes"
+                found = "".join(f"; {finding}" for finding in item.findings)
+                self._reporter.say(f"mpp: {shown(item.name)}: {figures}{found}")
         elif status == "stopped":
             self.outcome.stopped += 1
         for observer in self._observers:

@@ -86,6 +86,15 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
             wait_until_ready(descriptor, select.POLLOUT)
 
 
+def umask() -> int:
+    """This process's umask, read without setting it, for that would be seen by the other threads."""
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o077  # a kernel before 4.7 does not say: nobody else may read it
+
+
 def wait_until_ready(descriptor: int, event: int) -> None:
     """Wait until a non-blocking descriptor can be read or written, or has an error to tell."""
     poll = select.poll()
@@ -108,6 +117,7 @@ __all__ = [
     "rename_without_replacing",
     "sync_folder",
     "temporary_beside",
+    "umask",
     "wait_until_ready",
     "write_all",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,7 @@ from .endpoints import (
     own_descriptor,
     source_of,
 )
+from .side_outputs import SideOutput, is_to_sync, take_held_back
 
 #: Not an identifier, so that no attribute of a stage's own can be taken for a finding.
 _FINDING: Final = "finding "
@@ -42,6 +44,10 @@ class Finding:
     value: str | int
     sees: str | None = None
 
+    def __str__(self) -> str:
+        of_whose = "" if self.sees is None else f" of the {self.sees}"
+        return f"{self.kind}{of_whose}: {self.value}"
+
 
 class FileItem(PipelineWorkItem):
     """Bytes from a source through byte stages to a target.
@@ -59,7 +65,7 @@ class FileItem(PipelineWorkItem):
     """
 
     # Slots are not among the attributes that stage_complete() carries back: they belong to the parent.
-    __slots__ = ("_final", "_is_published", "_temporary", "name", "source", "target")
+    __slots__ = ("_final", "_is_published", "_side_outputs", "_temporary", "name", "source", "source_status", "target")
 
     #: Bytes that the first stage has read from the source.
     bytes_read: int = 0
@@ -71,6 +77,8 @@ class FileItem(PipelineWorkItem):
     is_written: bool = False
     #: Set by the sink when the output is on the disk, so that its name has to follow it there.
     is_synced: bool = False
+    #: The source's status after it was read, where one process does all; not carried back.
+    source_status: os.stat_result | None
 
     def __init__(self, source: Source, target: Target, *, name: str) -> None:
         super().__init__()
@@ -82,6 +90,7 @@ class FileItem(PipelineWorkItem):
         self._temporary: str | None = None
         self._final: str | None = None
         self._is_published = False
+        self.source_status = None
 
     def __str__(self) -> str:
         return self.name
@@ -96,6 +105,7 @@ class FileItem(PipelineWorkItem):
         item._temporary = temporary
         item._final = None
         item._is_published = False
+        item.source_status = None
         return item
 
     @property
@@ -115,6 +125,15 @@ class FileItem(PipelineWorkItem):
         """
         self.__dict__[_FINDING + key] = finding
 
+    @property
+    def side_outputs(self) -> Mapping[str, SideOutput]:
+        """Further outputs that become visible with the first one, by the keys of :meth:`add_side_output`."""
+        return getattr(self, "_side_outputs", None) or {}
+
+    def add_side_output(self, key: str, side: SideOutput) -> None:
+        """Have ``side`` published, discarded and closed with the item; for a stage's ``prepare``, in the parent."""
+        self._side_outputs = {**self.side_outputs, key: side}
+
     def before_attempt(self, attempt: int) -> None:
         """Choose a temporary of this attempt's own, here in the parent, which outlives any worker.
 
@@ -126,13 +145,18 @@ class FileItem(PipelineWorkItem):
         if isinstance(self.target, PathTarget):
             self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)
+        for side in self.side_outputs.values():
+            side.before_attempt()
 
     def may_retry(self) -> bool:
         """Only where the source can be read again and nothing has been written to the target."""
-        return isinstance(self.source, PathSource) and isinstance(self.target, PathTarget)
+        targets = (self.target, *(side.target for side in self.side_outputs.values()))
+        return isinstance(self.source, PathSource) and all(isinstance(target, PathTarget) for target in targets)
 
     def publish(self) -> None:
         """Make the output visible under its name, or write the end that was held back. Once is enough.
+
+        Side outputs come first: where the output is, they are.
 
         Raises:
             FileExistsError: The target is there, and its ``force`` is not set.
@@ -143,6 +167,8 @@ class FileItem(PipelineWorkItem):
             return
         if self.is_failed or not self.is_written:
             raise InvalidStateError(f"{self.name!r} was not written by every stage, so it cannot be published")
+        for key, side in self.side_outputs.items():
+            side.publish(take_held_back(self, key), is_to_sync(self))
         target = self.target
         try:
             if isinstance(target, DescriptorTarget):
@@ -157,6 +183,10 @@ class FileItem(PipelineWorkItem):
 
     def discard(self) -> None:
         """Drop what has not been published. Never raises; any number of times."""
+        for side in self.side_outputs.values():
+            side.discard()
+            if not self._is_published:
+                side.take_back()
         temporary, self._temporary = self._temporary, None
         if temporary is not None:
             with contextlib.suppress(OSError):

@@ -59,8 +59,8 @@ class MemorySink(io.RawIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_small_file(path: str, limit_bytes: int) -> bytes:
-    """All of a regular file.
+def read_small_file(path: str, limit_bytes: int) -> tuple[bytes, os.stat_result]:
+    """All of a regular file, and its status.
 
     Raises:
         NotForMemory: It is larger, is no regular file, or has changed while it was read.
@@ -78,7 +78,7 @@ def read_small_file(path: str, limit_bytes: int) -> bytes:
         os.close(descriptor)
     if len(data) != before.st_size or after.st_size != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
         raise NotForMemory  # some of the kernel's own files say 0 and hold more; any other has changed
-    return data
+    return data, after
 
 
 def write_all(raw: io.RawIOBase, data: bytes) -> None:

@@ -9,12 +9,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .name_pattern import filled, fixed_end, keeps_apart
+
 
 class OutputNamer:
     """Names outputs by their inputs' names, for one list of stages. Made once a run, asked once a file.
 
-    An explicit ``suffix`` of the sink is put behind the source's name and replaces all else. Otherwise each
-    stage in order adds its ``adds_suffix`` or takes off one of its ``strips_suffixes``.
+    An explicit ``suffix`` of the sink is put behind the source's name and replaces all else, and so does its pattern
+    ``rename``. Otherwise each stage in order adds its ``adds_suffix`` or takes off one of its ``strips_suffixes``.
 
     Attributes:
         added: What every output's name ends with, because the stages have put it there; may be "".
@@ -23,6 +25,8 @@ class OutputNamer:
 
     def __init__(self, stages: Iterable[Any]) -> None:
         stages = list(stages)
+        sinks = [stage for stage in stages if getattr(stage, "is_sink", False)]
+        self._pattern: str | None = getattr(sinks[-1], "rename", None) if sinks else None
         self._steps: list[tuple[Mapping[str, str], str, str]] = []
         for stage in reversed(stages):
             if getattr(stage, "is_sink", False) and getattr(stage, "suffix", None) is not None:
@@ -34,12 +38,16 @@ class OutputNamer:
                 adds = getattr(stage, "adds_suffix", None) or ""
                 if strips or adds:
                     self._steps.append((strips, adds, getattr(stage, "name", None) or type(stage).__name__))
-        self.added = ""
+        if self._pattern is not None:
+            self._steps = []
+        self.added = "" if self._pattern is None else fixed_end(self._pattern)
         for strips, adds, _ in self._steps:
             self.added = adds if strips else self.added + adds
         self._takes_any_name = not any(strips for strips, _, _ in self._steps)
         # x.tzst and x.tar.zst both become x.tar; one suffix and nothing in its place cannot do that.
-        self.is_one_to_one = all(list(strips.values()) in ([], [""]) for strips, _, _ in self._steps)
+        self.is_one_to_one = (self._pattern is None or keeps_apart(self._pattern)) and all(
+            list(strips.values()) in ([], [""]) for strips, _, _ in self._steps
+        )
 
     def name_for(self, name: str, source_path: str | None = None) -> str:
         """The output's name for an input's, both without a folder.
@@ -47,6 +55,8 @@ class OutputNamer:
         Raises:
             ValueError: A suffix to take off is not there; the message shows ``source_path`` where it is given.
         """
+        if self._pattern is not None:
+            return _usable(filled(self._pattern, name), source_path or name)
         if self._takes_any_name:
             return name + self.added
         output = name
@@ -109,6 +119,12 @@ def kept_path(path: str) -> str:
     if ".." in parts:
         parts = parts[len(parts) - parts[::-1].index("..") :]
     return "/".join(parts)
+
+
+def _usable(output: str, source_path: str) -> str:
+    if output in ("", ".", ".."):
+        raise ValueError(f"{source_path!r}: the output would have no name; give the stage 'write' another rename")
+    return output
 
 
 def _without_suffix(output: str, strips: Mapping[str, str], source_path: str, stage: str) -> str:

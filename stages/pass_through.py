@@ -31,12 +31,16 @@ class PassThroughStage(ByteStage):
         super().__init__()
         self._own_key = os.urandom(8).hex()
 
+    @property
+    def own_key(self) -> str:
+        """What tells it from all other stages of its pipeline."""
+        # The position where it is known: the same object may stand in a pipeline twice.
+        return self._own_key if self.position is None else f"{self.position:06}"
+
     def add_finding(self, item: FileItem, kind: str, value: str | int) -> None:
         """Put on ``item``, this stage's copy, what was found out about the bytes that passed."""
         sees = "output" if self.sees_output else "source" if self.sees_source else None
-        # The position where it is known: the same object may stand in a pipeline twice.
-        place = self._own_key if self.position is None else f"{self.position:06}"
-        item.add_finding(f"{place} {kind}", Finding(kind, value, sees))
+        item.add_finding(f"{self.own_key} {kind}", Finding(kind, value, sees))
 
     def watch(self, item: FileItem) -> Watch:
         """A watch for one item; what it finds out, it puts on ``item``, the stage's copy."""

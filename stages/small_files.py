@@ -141,7 +141,7 @@ class SmallFilesStage(SubprocessPipelineStage):
         add_figure = results.figures.append
         begun_ns = time.monotonic_ns()
         end_ns = begun_ns + int(pwi.budget_s * 1e9)
-        total_in = total_out = 0
+        total_in = 0
         try:
             for number, file in enumerate(files):
                 item = FileItem.of_paths(*file)
@@ -151,13 +151,11 @@ class SmallFilesStage(SubprocessPipelineStage):
                 add_figure(item.bytes_written)
                 add_figure(now_ns - begun_ns)
                 total_in += item.bytes_read
-                total_out += item.bytes_written
                 begun_ns = now_ns
                 if now_ns >= end_ns:
                     break
         finally:
-            counter("bytes_in").add(total_in)
-            counter("bytes_out").add(total_out)
+            counter("bytes_in").add(total_in)  # the sink counts what it writes
         return pwi
 
     def _do(self, item: FileItem, number: int, results: BatchResults) -> None:
@@ -169,20 +167,16 @@ class SmallFilesStage(SubprocessPipelineStage):
         found: dict[str, Any] = {}
         try:
             try:
-                data = read_small_file(item.source.path, SMALL_FILE_BYTES)  # type: ignore[union-attr]
+                data, item.source_status = read_small_file(item.source.path, SMALL_FILE_BYTES)  # type: ignore[union-attr]
             except OSError:
                 raise NotForMemory from None  # alone it will say why
             bytes_read = len(data)
             size = bytes_read or None
             for make in makers:
                 stage = make()
-                source = MemorySource(data)
-                source.size, size = size, None
-                sink = MemorySink(_MAX_OUTPUT_BYTES)
-                stage.work_between(source, sink, item, reads_to_end=False)  # type: ignore[arg-type]  # raw enough
-                if sink.is_over:
-                    raise NotForMemory
-                data = sink.value()
+                made = None if stage.taps else stage.convert(data, item)
+                data = self._run(stage, data, size, item) if made is None else made
+                size = None
                 if attributes:  # for no other stage to see
                     found |= attributes
                     attributes.clear()
@@ -201,6 +195,16 @@ class SmallFilesStage(SubprocessPipelineStage):
         else:
             if found or len(attributes) > _NUM_USUAL_ATTRIBUTES or item.is_synced:
                 results.attributes[number] = found | attributes
+
+    def _run(self, stage: ByteStage, data: bytes, size: int | None, item: FileItem) -> bytes:
+        """Have a stage's ``run`` do it; ``size`` is what it would know of its input if it read the file itself."""
+        source = MemorySource(data)
+        source.size = size
+        sink = MemorySink(_MAX_OUTPUT_BYTES)
+        stage.work_between(source, sink, item, reads_to_end=False)  # type: ignore[arg-type]  # raw enough
+        if sink.is_over:
+            raise NotForMemory
+        return sink.value()
 
 
 def can_batch(stages: Sequence[PipelineStage]) -> bool:
@@ -228,6 +232,7 @@ def _is_plain(stage: PipelineStage) -> bool:
         and cls.perform_stage_work is ByteStage.perform_stage_work
         and cls.work_between is ByteStage.work_between
         and cls.is_for_stage is ByteStage.is_for_stage
+        and all(type(each).prepare is ByteStage.prepare for each in (stage, *stage.taps))  # type: ignore[attr-defined]
         and cls.is_pipe_with_next_stage is ByteStage.is_pipe_with_next_stage
         # What a stage wants to be tried again for is tried again by the pipeline.
         and not stage.retry_on
