@@ -28,6 +28,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "cli_stream": ("cli_stream", "run"),
     "cli_batch": ("cli_batch", "run"),
     "cli_start": ("cli_start", "run"),
+    "resume": ("cli_resume", "run"),
 }
 
 
