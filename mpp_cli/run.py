@@ -40,6 +40,7 @@ class RunOptions:
     output: str | None
     force: bool
     app_dir: str | None
+    settings: tuple[str, ...]
     jobs: str | None
     progress: str
     size_hint: str | None
@@ -64,7 +65,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     stdio.words_to_stderr()
     limits = _read_limits(options)
     goes_to_stdout = _goes_to_stdout(options)
-    definition = load_definition(options.pipeline, options.app_dir)
+    definition = load_definition(options.pipeline, options.app_dir, options.settings)
     if goes_to_stdout:
         _refuse_terminal(definition, options, stdio)
     outcome, figures, first_signal = _run_batch(definition, options, stdio, limits, goes_to_stdout)

@@ -9,7 +9,6 @@ from cli_tools import environment, lines_of, mpp, unpacked
 from user_stages import STAGES
 
 from mpp_cli.definition import load_definition
-from mpp_cli.toml_definition import load_toml
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_a_ready_stage_may_stand_in_a_file_twice(folder):
     """Under two names it is two stages."""
     text = '[[stage]]\nuse="./mine.py:ready"\nname="one"\n[[stage]]\nuse="./mine.py:ready"\nname="two"\n'
     (folder / "p.toml").write_text(text)
-    assert [stage.name for stage in load_toml("p.toml").stages] == ["one", "two"]
+    assert [stage.name for stage in load_definition("p.toml").stages] == ["one", "two"]
 
 
 def test_a_file_of_stages_is_found_beside_the_toml(folder):

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from user_stages import STAGES
 
+from mpp_cli.definition import load_definition
 from mpp_cli.errors import UsageProblem
-from mpp_cli.toml_definition import load_toml
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def faults_of(folder, text: str | bytes) -> list[str]:
     """The lines that are shown for a TOML file; empty where it is right."""
     (folder / "p.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     try:
-        load_toml("p.toml")
+        load_definition("p.toml")
     except UsageProblem as ex:
         return list(ex.lines)
     return []
@@ -182,7 +182,7 @@ def test_no_toml_makes_a_traceback(text):
         (Path(folder) / "mine.py").write_text(STAGES)
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
-            load_toml(str(path))
+            load_definition(str(path))
         except UsageProblem as ex:
             faults = ex.lines
         else:
