@@ -10,7 +10,18 @@ import typer
 
 from . import exit_codes
 from .errors import UsageProblem, one_line
-from .lean_typer import LeanCommand, LeanGroup
+from .lean_typer import LeanCommand, LeanGroup, in_order_given
+from .option_types import (
+    DryRun,
+    Exclude,
+    FilesFrom,
+    Include,
+    Null,
+    OutputDir,
+    Recursive,
+    RemoveSource,
+    SkipExisting,
+)
 from .stdio import Stdio
 from .tell import tell
 
@@ -75,7 +86,7 @@ def _run(
         list[str] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Files; '-' is standard input, and the default. The output of each stands beside it.",
+            help="Files and folders; '-' is standard input, and the default. Outputs stand beside their inputs.",
             show_default=False,
         ),
     ] = None,
@@ -85,10 +96,37 @@ def _run(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace existing files; write compressed data to a terminal.")
     ] = False,
+    recursive: Recursive = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    output_dir: OutputDir = None,
+    skip_existing: SkipExisting = False,
+    remove_source: RemoveSource = False,
+    dry_run: DryRun = False,
     app_dir: AppDir = None,
     settings: Settings = None,
     jobs: Annotated[
         str | None, typer.Option("--jobs", "-j", metavar="N", help="Files at once; as many as usable CPUs by default.")
+    ] = None,
+    keep_order: Annotated[
+        bool, typer.Option("--keep-order", "-k", help="Outputs appear in the order of the inputs.")
+    ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast/--keep-going", help="Begin no further file after a failure; by default all go on."),
+    ] = False,
+    retries: Annotated[
+        str | None,
+        typer.Option("--retries", metavar="N", help="Further attempts at a file whose worker was killed or timed out."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="End the work on a file that takes longer.")
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="SIZE", help="Fewer files at once, so that the stages stay below it."),
     ] = None,
     progress: Annotated[
         str,
@@ -100,6 +138,14 @@ def _run(
         str | None,
         typer.Option("--size-hint", metavar="SIZE", help="How much standard input will bring, such as 40G."),
     ] = None,
+    checksums: Annotated[
+        str | None,
+        typer.Option(
+            "--checksums",
+            metavar="FILE",
+            help="Write the digests that the pipeline finds, for sha256sum -c and its like.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and every finished file.")] = False,
 ) -> int:
@@ -108,7 +154,7 @@ def _run(
     Exit status: 0 all done; 1 the run failed; 2 a wrong command line or definition; 3 some of several files failed.
     """
     stdio: Stdio = ctx.obj
-    if not inputs and not stdio.in_was_closed and sys.stdin.isatty():
+    if not inputs and files_from is None and not stdio.in_was_closed and sys.stdin.isatty():
         tell(ctx.get_help())
         return exit_codes.USAGE
     from .run import RunOptions, run
@@ -116,14 +162,28 @@ def _run(
     return run(
         RunOptions(
             pipeline=pipeline,
-            inputs=tuple(inputs or ("-",)),
+            inputs=tuple(inputs or (("-",) if files_from is None else ())),
             output=output,
             force=force,
+            recursive=recursive,
+            patterns=tuple(in_order_given(ctx, include=include, exclude=exclude)),
+            files_from=files_from,
+            null=null,
+            output_dir=output_dir,
+            skip_existing=skip_existing,
+            remove_source=remove_source,
+            dry_run=dry_run,
             app_dir=app_dir,
             settings=tuple(settings or ()),
             jobs=jobs,
+            keep_order=keep_order,
+            fail_fast=fail_fast,
+            retries=retries,
+            timeout=timeout,
+            max_memory=max_memory,
             progress=progress,
             size_hint=size_hint,
+            checksums=checksums,
             quiet=quiet,
             verbose=verbose,
         ),

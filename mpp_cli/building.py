@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mpp_stages.options import describe_options
+from mpp_stages.options import describe_options, is_filter
 
 from atbu.mp_pipeline.stage import PipelineStage
 
 from .document import Document, Path, Step, Word, label_of
 from .errors import shown
 from .faults import DefinitionProblem, Fault
+from .located_options import OptionProblem, located
 from .options import as_declared, build_faults, describe_value, option_faults
 from .order import SINK, Placed, lacks_sink, order_faults
 from .planned import Definition, PlannedStage
@@ -32,7 +33,10 @@ RESERVED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "use": (lambda v: isinstance(v, str) and bool(v), "a stage's name, 'module:object' or './file.py:object'"),
     "name": (lambda v: isinstance(v, str) and bool(v), "text"),
     "run_in": (lambda v: v in RUN_IN, "one of 'process', 'thread'"),
-    "timeout": (lambda v: _is_number(v) and 0 < v <= MAX_TIMEOUT_S, f"a number of seconds above 0, to {MAX_TIMEOUT_S}"),
+    "timeout": (
+        lambda v: _is_number(v) and 0 < v <= MAX_TIMEOUT_S,
+        f"a number of seconds, above 0 and up to {MAX_TIMEOUT_S}",
+    ),
     "retries": (
         lambda v: _is_number(v) and isinstance(v, int) and 0 <= v <= MAX_RETRIES,
         f"a whole number from 0 to {MAX_RETRIES}",
@@ -150,7 +154,8 @@ class _Draft:
                 self.fault(path, kind, words)
         if self.faults:
             return None
-        stage = self._make({key: as_declared(value, hints.get(key, Any)) for key, value in options.items()})
+        found = {key: self._found(key, as_declared(value, hints.get(key, Any))) for key, value in options.items()}
+        stage = None if self.faults else self._make(found)
         if stage is None:
             return None
         try:
@@ -167,6 +172,15 @@ class _Draft:
         if key not in self.step.set_keys:
             value = expand(value, os.environ, lambda path, words: self.fault((key, *path), "variable", words))
         return word_value(value, hint) if isinstance(value, Word) else value
+
+    def _found(self, key: str, value: Any) -> Any:
+        # What was typed on the command line is meant from where it was typed.
+        folder = os.getcwd() if key in self.step.set_keys else self.document.folder
+        try:
+            return located(self.factory, key, value, folder)
+        except OptionProblem as ex:
+            self.fault((key,), "stage", str(ex))
+            return value
 
     def _make(self, options: Mapping[str, Any]) -> PipelineStage | None:
         factory = self.factory
@@ -211,11 +225,6 @@ class _Given:
     def __call__(self) -> PipelineStage:
         # The same object may stand in the list twice under two names.
         return copy.copy(self.stage)
-
-
-def is_filter(item: Any) -> bool:
-    """Whether it was made by ``@chunk_filter`` or ``@line_filter``: called, it gives a stage."""
-    return callable(item) and callable(getattr(item, "function", None))
 
 
 def _is_number(value: Any) -> bool:

@@ -84,7 +84,7 @@ def example_lines(name: str, stage: Any) -> list[str]:
 
     example = getattr(stage, "example", None)
     if isinstance(example, str):
-        return example.strip().splitlines()
+        return ["[[stage]]", *example.strip().splitlines()]
     required = [f'{option.name} = "..."' for option in options_of(stage) if option.is_required]
     return ["[[stage]]", f'use = "{name}"', *required]
 

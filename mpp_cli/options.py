@@ -98,7 +98,7 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
+        return any(fits(value, arg) for arg in toml_kinds(hint))
     if origin is typing.Literal:
         return any(value == arg and type(value) is type(arg) for arg in args)
     if origin is typing.Annotated:
@@ -119,7 +119,7 @@ def _limits(value: Any, hint: Any) -> Iterator[Between]:
     """The range that a fitting number has to be in."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        hint = next(arg for arg in args if fits(value, arg))
+        hint = next(arg for arg in toml_kinds(hint) if fits(value, arg))
         yield from _limits(value, hint)
     elif origin is typing.Annotated:
         yield from (limits for limits in args[1:] if isinstance(limits, Between))
@@ -143,10 +143,8 @@ def as_declared(value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hints = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-        if len(hints) != 1:
-            return value
-        return as_declared(value, hints[0])
+        kinds = toml_kinds(hint)
+        return as_declared(value, kinds[0]) if len(kinds) == 1 else value
     origin = typing.get_origin(hint) or hint
     if isinstance(value, str) and origin in (pathlib.Path, pathlib.PurePath, os.PathLike):
         return pathlib.Path(value)
@@ -157,7 +155,7 @@ def describe_type(hint: Any) -> str:
     """Words for an annotation: ``a whole number``, ``one of 'a', 'b'``."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        words = [describe_type(arg) for arg in args if arg is not type(None)]
+        words = [describe_type(arg) for arg in toml_kinds(hint)]
         return " or ".join(dict.fromkeys(words))
     if origin is typing.Literal:
         return "one of " + ", ".join(repr(arg) for arg in args)
@@ -184,6 +182,11 @@ def describe_value(value: Any) -> str:
         return f"a number of {value.bit_length()} bits"
     text = repr(str(value)) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def toml_kinds(hint: Any) -> list[Any]:
+    """The members of a union that TOML can write; the others are for callers in Python."""
+    return [arg for arg in typing.get_args(hint) if arg is not type(None) and typing.get_origin(arg) is not Callable]
 
 
 def plain_type(hint: Any) -> Any:

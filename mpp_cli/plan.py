@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mpp_stages.naming import target_path
@@ -16,7 +16,7 @@ from .sizes import memory_words
 from .stdio import Stdio
 from .tables import aligned, value_words
 
-_JOINT_WORDS: Final = {"end": "end", "pipe": "pipe", "item": "whole item"}
+_JOINT_WORDS: Final = {"end": "end", "pipe": "pipe", "tap": "tap", "item": "whole item"}
 
 
 def show_plan(pipeline: str, app_dir: str | None, settings: Sequence[str], is_json: bool, stdio: Stdio) -> int:
@@ -46,13 +46,14 @@ def show_plan(pipeline: str, app_dir: str | None, settings: Sequence[str], is_js
 def plan_lines(definition: Definition) -> list[str]:
     """The plan in lines: each stage, where it runs, what joins it to the next, its suffix and options; warnings."""
     rows = [("", "stage", "runs in", "then", "suffix", "options")]
+    hosts = definition.hosts
     for number, planned in enumerate(definition.planned, start=1):
         rows.append(
             (
                 str(number),
                 one_line(_stage_words(planned)),
-                "a process" if planned.stage.is_subprocess else "a thread",
-                _JOINT_WORDS[joint(definition.planned, number - 1)],
+                _runner_words(hosts.get(number - 1), planned),
+                _JOINT_WORDS[joint(definition.planned, number - 1, hosts)],
                 one_line(_suffix_words(planned)),
                 one_line(_options_words(planned)),
             )
@@ -81,8 +82,10 @@ def outputs(definition: Definition) -> Iterator[tuple[str, str | None]]:
             yield f"FILE{suffix}", None
 
 
-def joint(planned: Sequence[PlannedStage], index: int) -> str:
+def joint(planned: Sequence[PlannedStage], index: int, hosts: Mapping[int, int]) -> str:
     """What joins a stage to the next. A stage whose answer depends on the item may say otherwise later."""
+    if index in hosts:
+        return "tap"
     if index == len(planned) - 1:
         return "end"
     return "pipe" if planned[index].stage.is_pipe_with_next_stage else "item"
@@ -90,11 +93,11 @@ def joint(planned: Sequence[PlannedStage], index: int) -> str:
 
 def options_in_force(planned: PlannedStage) -> dict[str, Any]:
     """The options given, as they may be shown, then the defaults of the others."""
-    from mpp_stages.options import describe_options
+    from mpp_stages.options import describe_options, is_filter
 
     found = dict(planned.options if planned.shown_options is None else planned.shown_options)
     stage = planned.stage
-    for option in describe_options(stage if hasattr(stage, "function") else type(stage)):
+    for option in describe_options(stage if is_filter(stage) else type(stage)):
         if option.name not in found and not option.is_required:
             found[option.name] = getattr(stage, option.name, option.default)
     return found
@@ -103,6 +106,12 @@ def options_in_force(planned: PlannedStage) -> dict[str, Any]:
 def _stage_words(planned: PlannedStage) -> str:
     words = planned.label if planned.label == planned.use else f"{planned.label} ({planned.use})"
     return f"{words} (added)" if planned.is_appended else words
+
+
+def _runner_words(host: int | None, planned: PlannedStage) -> str:
+    if host is not None:
+        return f"inside {host + 1}"
+    return "a process" if planned.stage.is_subprocess else "a thread"
 
 
 def _suffix_words(planned: PlannedStage) -> str:

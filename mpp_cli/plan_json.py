@@ -16,14 +16,15 @@ from .planned import Definition, PlannedStage
 
 def plan_json(definition: Definition) -> str:
     """The plan of a right definition."""
-    planned = definition.planned
+    planned, hosts = definition.planned, definition.hosts
     return _text(
         {
             "ok": True,
             "name": definition.name,
             "origin": definition.origin,
             "stages": [
-                _stage(number, stage, joint(planned, number - 1)) for number, stage in enumerate(planned, start=1)
+                _stage(number, stage, joint(planned, number, hosts), hosts.get(number))
+                for number, stage in enumerate(planned)
             ],
             "outputs": [{"input": given, "output": made} for given, made in outputs(definition)],
             "warnings": [
@@ -59,14 +60,15 @@ def problem_json(problem: UsageProblem) -> str:
     return _text({"ok": False, "faults": faults})
 
 
-def _stage(number: int, planned: PlannedStage, then: str) -> dict[str, Any]:
+def _stage(number: int, planned: PlannedStage, then: str, host: int | None) -> dict[str, Any]:
     stage = planned.stage
     return {
-        "number": number,
+        "number": number + 1,
         "name": planned.label,
         "use": planned.use,
         "added": planned.is_appended,
         "runs_in": "process" if stage.is_subprocess else "thread",
+        "inside": None if host is None else host + 1,
         "then": then,
         "options": options_in_force(planned),
         "given": list(planned.options),

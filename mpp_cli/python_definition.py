@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mpp_stages.definition import PipelineDefinition
-from mpp_stages.options import describe_options
+from mpp_stages.options import describe_options, is_filter
 
 from atbu.mp_pipeline.stage import PipelineStage
 
-from .building import is_filter
 from .document import Document, Step
 from .errors import listed, nearest, shown
 from .faults import DefinitionProblem, Fault, Place

@@ -15,8 +15,9 @@ STAGE_GROUP: Final = "mpp.stages"
 PIPELINE_GROUP: Final = "mpp.pipelines"
 #: Folders whose frames are never where a user's module failed.
 _MACHINERY: Final = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.__file__) + "/importlib")
-#: Where Python and what is installed stand, whose frames are the user's only where there are no others.
-_INSTALLED: Final = (os.path.dirname(os.__file__) + "/",)
+#: Where packages are installed, also below Python's own folder.
+_PACKAGES: Final = ("/site-packages/", "/dist-packages/")
+_PYTHON: Final = os.path.dirname(os.__file__) + "/"
 
 
 class ResolveProblem(Exception):
@@ -150,18 +151,22 @@ def _error_text(ex: BaseException) -> str:
 def where_raised(ex: BaseException) -> str:
     """The line of the user's own code that raised, as `` (file:line)``; nothing where none of it was running.
 
-    That is the last frame which belongs neither to us, nor to Python, nor to an installed package.
+    That is the last frame which belongs neither to us, nor to Python, nor to an installed package; where there is none,
+    the last one of a package, which may be a plug-in.
     """
     if isinstance(ex, SyntaxError) and ex.filename:
         return f" ({_short_path(ex.filename)}:{ex.lineno})"
-    trace, own, last = ex.__traceback__, "", ""
+    trace, own, package = ex.__traceback__, "", ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if not file.startswith("<frozen") and os.path.dirname(file) not in _MACHINERY:
-            last = f" ({_short_path(file)}:{trace.tb_lineno})"
-            own = own if file.startswith(_INSTALLED) else last
+            here = f" ({_short_path(file)}:{trace.tb_lineno})"
+            if any(packages in file for packages in _PACKAGES):
+                package = here
+            elif not file.startswith(_PYTHON):
+                own = here
         trace = trace.tb_next
-    return own or last
+    return own or package
 
 
 def _short_path(file: str) -> str:

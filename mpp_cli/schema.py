@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from mpp_stages.builtin import STAGES
 from mpp_stages.checks import Between
-from mpp_stages.options import Option, describe_options, takes_any_option
+from mpp_stages.options import Option, describe_options, is_filter, takes_any_option
 
 from atbu.mp_pipeline.stage import PipelineStage
 
 from . import exit_codes
-from .building import MAX_RETRIES, MAX_TIMEOUT_S, RUN_IN, is_filter
-from .options import plain_type
+from .building import MAX_RETRIES, MAX_TIMEOUT_S, RUN_IN
+from .options import plain_type, toml_kinds
 from .resolve import STAGE_GROUP, ResolveProblem, find_stage, plugin_names
 from .stdio import Stdio
 
@@ -148,7 +148,7 @@ def type_schema(hint: Any) -> dict[str, Any]:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         # What TOML cannot write, nothing, cannot be given.
-        kinds = [type_schema(arg) for arg in args if arg is not type(None)]
+        kinds = [type_schema(arg) for arg in toml_kinds(hint)]
         unique = [kind for number, kind in enumerate(kinds) if kind not in kinds[:number]]
         return unique[0] if len(unique) == 1 else {} if {} in unique else {"anyOf": unique}
     if origin is typing.Literal:

@@ -86,6 +86,15 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
             wait_until_ready(descriptor, select.POLLOUT)
 
 
+def umask() -> int:
+    """This process's umask, read without setting it, for that would be seen by the other threads."""
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o077  # a kernel before 4.7 does not say: nobody else may read it
+
+
 def wait_until_ready(descriptor: int, event: int) -> None:
     """Wait until a non-blocking descriptor can be read or written, or has an error to tell."""
     poll = select.poll()
@@ -94,12 +103,12 @@ def wait_until_ready(descriptor: int, event: int) -> None:
 
 
 def _refuse_irregular(final: str) -> None:
-    """Never rename over a device or FIFO, even one that has appeared only now."""
+    """Never rename over a device or FIFO, even one that has appeared only now. A link is only a name and may go."""
     try:
         mode = os.lstat(final).st_mode
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(mode):
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         raise FileExistsError(errno.EEXIST, "Something that is no regular file has appeared there", final)
 
 
@@ -108,6 +117,7 @@ __all__ = [
     "rename_without_replacing",
     "sync_folder",
     "temporary_beside",
+    "umask",
     "wait_until_ready",
     "write_all",
 ]

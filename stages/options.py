@@ -53,11 +53,15 @@ def takes_any_option(stage: Any) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(stage))
 
 
+def is_filter(stage: Any) -> bool:
+    """Whether it was made by ``@chunk_filter`` or ``@line_filter``: called, it gives a stage."""
+    return not isinstance(stage, type) and callable(stage) and callable(getattr(stage, "function", None))
+
+
 def _signature_holder(stage: Any) -> tuple[Callable[..., Any], Any]:
     """Whose parameters the options are, and whose docstring describes them."""
-    filter_function = getattr(stage, "function", None)
-    if filter_function is not None and not isinstance(stage, type):
-        return filter_function, filter_function
+    if is_filter(stage):
+        return stage.function, stage.function
     return (cast(Any, stage).__init__ if isinstance(stage, type) else stage), stage
 
 
@@ -99,4 +103,4 @@ def _depth(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-__all__ = ["REQUIRED", "Option", "argument_docs", "describe_options", "takes_any_option"]
+__all__ = ["REQUIRED", "Option", "argument_docs", "describe_options", "is_filter", "takes_any_option"]

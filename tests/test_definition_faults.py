@@ -45,9 +45,9 @@ def faults_of(folder, text: str | bytes) -> list[str]:
             '[[stage]]\nuse = "zstd"\n\nxyz = 3',
             ["p.toml:4: stage 'zstd': 'xyz' is not an option; its options are checksum, level, long, threads"],
         ),
-        ('[[stage]]\nuse = "zstd"\nlevel = "9"', ["p.toml:3: stage 'zstd': 'level' must be a whole number, not '9'"]),
-        ('[[stage]]\nuse = "zstd"\nlevel = true', ["p.toml:3: stage 'zstd': 'level' must be a whole number, not true"]),
-        ('[[stage]]\nuse = "zstd"\nlevel = 1.5', ["p.toml:3: stage 'zstd': 'level' must be a whole number, not 1.5"]),
+        ('[[stage]]\nuse = "zstd"\nlevel = "9"', ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not '9'"]),
+        ('[[stage]]\nuse = "zstd"\nlevel = true', ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not true"]),
+        ('[[stage]]\nuse = "zstd"\nlevel = 1.5', ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not 1.5"]),
         ('[[stage]]\nuse = "zstd"\nlevel = 99', ["p.toml:3: stage 'zstd': level must be between 1 and 22, not 99"]),
         ('[[stage]]\nuse = "zstd"\nchecksum = 1', ["p.toml:3: stage 'zstd': 'checksum' must be true or false, not 1"]),
         ('[[stage]]\nuse = "zst"', ["p.toml:2: stage 'zst': there is no stage 'zst' (did you mean 'zstd'?)"]),
@@ -71,8 +71,8 @@ def faults_of(folder, text: str | bytes) -> list[str]:
             '[[stage]]\nuse = "zstd"\nrun_in = "here"\ntimeout = 0\nretries = -1',
             [
                 "p.toml:3: stage 'zstd': 'run_in' must be one of 'process', 'thread', not 'here'",
-                "p.toml:4: stage 'zstd': 'timeout' must be a number of seconds above 0, not 0",
-                "p.toml:5: stage 'zstd': 'retries' must be a whole number from 0 up, not -1",
+                "p.toml:4: stage 'zstd': 'timeout' must be a number of seconds, above 0 and up to 1000000000, not 0",
+                "p.toml:5: stage 'zstd': 'retries' must be a whole number from 0 to 1000000, not -1",
             ],
         ),
         (
@@ -92,7 +92,7 @@ def faults_of(folder, text: str | bytes) -> list[str]:
                 "p.toml:1: stage 'add': the option 'text' (text) is missing",
                 "p.toml:4: stage 'add': 'mode' must be one of 'fast', 'slow', not 'fsat'",
                 "p.toml:5: stage 'add': 'share' must be a number, not 'half'",
-                "p.toml:6: stage 'add': 'words' must be a list (text each), not a list",
+                "p.toml:6: stage 'add': 'words' must be a list (text each), and number 2 is 3",
             ],
         ),
         (
