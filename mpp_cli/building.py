@@ -68,7 +68,10 @@ def build(document: Document, settings: Sequence[Setting] = ()) -> Definition:
         sink.look_up()
         planned.append(sink.build())
     for number, words in order_faults(order):
-        faults.append(Fault(drafts[number].step.place, "order", words, drafts[number].label))
+        if number is None:
+            faults.append(Fault(document.place, "order", words))
+        else:
+            faults.append(Fault(drafts[number].step.place, "order", words, drafts[number].label))
     if faults:
         raise DefinitionProblem(faults)
     return Definition(document.name, document.origin, tuple(stage for stage in planned if stage is not None))
@@ -91,6 +94,8 @@ class _Draft:
 
     def __post_init__(self) -> None:
         self.label = label_of(self.number, self.step.table)
+        if self.step.stage is not None:
+            self.label = f"stage '{PlannedStage(self.step.stage, str(self.step.table['use'])).label}'"
         self.factory: Any = None
         self.faults: list[Fault] = []
         self._built: PipelineStage | None = self.step.stage

@@ -44,8 +44,11 @@ def lacks_sink(stages: Sequence[Placed]) -> bool:
     return bool(stages) and stages[-1].gives_bytes
 
 
-def order_faults(stages: Sequence[Placed]) -> Iterator[tuple[int, str]]:
-    """The number, from 0, of each stage that cannot stand where it does, and why. A missing sink is no fault."""
+def order_faults(stages: Sequence[Placed]) -> Iterator[tuple[int | None, str]]:
+    """The number, from 0, of each stage that cannot stand where it does, or None for all, and why.
+
+    That a sink is missing at the end is no fault: it is added.
+    """
     giver: int | None = None  # the last stage whose bytes wait for a taker
     sink: Placed | None = None
     without: Placed | None = None  # the first stage that takes no bytes, and gives none
@@ -72,4 +75,4 @@ def order_faults(stages: Sequence[Placed]) -> Iterator[tuple[int, str]]:
                 without = without or stage
             giver = None
     if stages and all(stage.shape is not None and not stage.needs_bytes for stage in stages):
-        yield len(stages) - 1, "no stage up to here writes anything"
+        yield None, "no stage of it writes anything"

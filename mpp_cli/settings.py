@@ -117,6 +117,8 @@ def _owner(setting: Setting, stages: Sequence[Changeable]) -> Changeable | str:
     """The one stage that has the option, or what is wrong with it; empty where a stage that is wrong might have it."""
     own = {stage.number: _option_names(stage) for stage in stages}
     found = [stage for stage in stages if setting.option in own[stage.number]]
+    # The one that we have added is meant only where no other can be.
+    found = [stage for stage in found if not stage.step.is_appended] or found
     if len(found) == 1:
         return found[0]
     if found:
@@ -124,10 +126,10 @@ def _owner(setting: Setting, stages: Sequence[Changeable]) -> Changeable | str:
         names = names if len(set(names)) == len(names) else [str(stage.number) for stage in found]
         keys = " or ".join(f"{name}.{setting.option}" for name in names)
         return f"{len(found)} stages have an option '{setting.option}'; say {keys}"
-    if any(stage.factory is None and stage.step.stage is None for stage in stages):
+    if not stages or any(stage.factory is None and stage.step.stage is None for stage in stages):
         return ""
     if setting.option in _SETTABLE:
-        return f"say of which stage, such as {stages[0].name}.{setting.option}" if stages else ""
+        return f"say of which stage, such as {stages[0].name}.{setting.option}"
     known = sorted({option for options in own.values() for option in options})
     hint = nearest(setting.option, known) or (f"; there are {listed(known)}" if known else "")
     if any(stage.factory is not None and takes_any_option(stage.factory) for stage in stages):

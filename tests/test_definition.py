@@ -110,10 +110,8 @@ def test_plug_ins_are_found_by_their_entry_points(folder):
         assert (done.returncode, done.stdout) == (0, output), done.stderr
     listed = mpp("stages", env=env).stdout
     assert b"Put some text behind the data." in listed
-    assert (
-        b"broken  cannot be used: stage 'broken' (nowhere:x) failed to load: ModuleNotFoundError: No module named 'nowhere'\n"
-        in listed
-    )
+    broken = "broken   cannot be used: stage 'broken' (nowhere:x) failed to load: ModuleNotFoundError: No module named"
+    assert f"{broken} 'nowhere'\n".encode() in listed
     assert b"plug" in mpp("pipelines", env=env).stdout
     shown = mpp("stages", "add", env=env).stdout.decode().splitlines()
     assert "  text   text                   must be given" in shown
@@ -154,4 +152,4 @@ def test_bytes_that_nobody_takes_are_refused(folder):
     ]
     done = mpp("check", "./order.py:only", cwd=folder)
     assert done.returncode == 2
-    assert lines_of(done) == ["mpp: './order.py:only': stage 'index': no stage up to here writes anything"]
+    assert lines_of(done) == ["mpp: './order.py:only': no stage of it writes anything"]

@@ -45,9 +45,18 @@ def faults_of(folder, text: str | bytes) -> list[str]:
             '[[stage]]\nuse = "zstd"\n\nxyz = 3',
             ["p.toml:4: stage 'zstd': 'xyz' is not an option; its options are checksum, level, long, threads"],
         ),
-        ('[[stage]]\nuse = "zstd"\nlevel = "9"', ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not '9'"]),
-        ('[[stage]]\nuse = "zstd"\nlevel = true', ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not true"]),
-        ('[[stage]]\nuse = "zstd"\nlevel = 1.5', ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not 1.5"]),
+        (
+            '[[stage]]\nuse = "zstd"\nlevel = "9"',
+            ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not '9'"],
+        ),
+        (
+            '[[stage]]\nuse = "zstd"\nlevel = true',
+            ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not true"],
+        ),
+        (
+            '[[stage]]\nuse = "zstd"\nlevel = 1.5',
+            ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not 1.5"],
+        ),
         ('[[stage]]\nuse = "zstd"\nlevel = 99', ["p.toml:3: stage 'zstd': level must be between 1 and 22, not 99"]),
         ('[[stage]]\nuse = "zstd"\nchecksum = 1', ["p.toml:3: stage 'zstd': 'checksum' must be true or false, not 1"]),
         ('[[stage]]\nuse = "zst"', ["p.toml:2: stage 'zst': there is no stage 'zst' (did you mean 'zstd'?)"]),
