@@ -99,7 +99,7 @@ def _add(document: Document, item: Any, number: int, *, is_only: bool) -> None:
         document.steps += [Step(step.table, place) for step in text.steps]
     elif isinstance(item, Mapping):
         document.steps.append(Step(dict(item), place))
-    elif is_filter(item) or (isinstance(item, type) and issubclass(item, PipelineStage)):
+    elif (is_filter(item) and item.is_original) or (isinstance(item, type) and issubclass(item, PipelineStage)):
         use = getattr(item, "__name__", type(item).__name__)
         document.steps.append(Step({"use": use}, place, factory=item))
     elif isinstance(item, PipelineStage):
