@@ -61,10 +61,11 @@ def order_faults(stages: Sequence[Placed]) -> Iterator[tuple[int | None, str]]:
             elif sink is not None:
                 yield (
                     number,
-                    f"it needs bytes, and '{sink.label}' before it has taken them; put it before '{sink.label}'",
+                    f"it needs bytes, and '{sink.label}' before it has taken them; put it before that",
                 )
             elif without is not None:
                 yield number, f"it needs bytes, and '{without.label}' before it gives none; put it before that"
+                without = None  # said once
             giver = number if stage.gives_bytes else None
             sink = sink or (stage if stage.is_sink else None)
         else:

@@ -94,7 +94,8 @@ def test_the_json_has_the_documented_fields(folder, checkout):
     """Of a right definition and of a wrong one; each is named in docs/pipelines.md."""
     plan = json.loads(plan_json(load_definition("./c.py:Cipher | zstd level=9 retries=1 | unzstd")))
     stage = {
-        "number": 2, "name": "zstd", "use": "zstd", "added": False, "runs_in": "process", "inside": None, "then": "pipe",
+        "number": 2, "name": "zstd", "use": "zstd", "added": False, "runs_in": "process", "inside": None,
+        "then": "pipe",
         "options": {"level": 9, "threads": None, "long": None, "checksum": True}, "given": ["level"], "timeout": None,
         "retries": 1, "adds_suffix": ".zst", "strips_suffixes": [],
     }  # fmt: skip

@@ -128,7 +128,7 @@ def test_the_same_pipeline_as_text_and_as_toml_is_the_same(tables):
         ("write suffix=[1, {a = 2}", ["pipeline:1:7: [ is not closed"]),
         ("write suffix=[1 2]", ["pipeline:1:7: [1 2] is no value of TOML: Unclosed array"]),
         ("write suffix=a'b'",
-         ["pipeline:1:7: a quote inside a word, or a word right behind a value, at 'a''; put the whole value in quotes"]),
+         ["pipeline:1:7: a quote inside a word, or a word right behind a value, at 'a''; put the whole value in "]),
         ("write suffix='a'b",
          ["pipeline:1:7: a quote inside a word, or a word right behind a value, at ''a'b'; "
           "put the whole value in quotes"]),

@@ -63,7 +63,7 @@ def faults_of(pipeline: str, *settings: str) -> list[str]:
 
 def test_a_list_holds_stages_in_every_form(folder):
     """Classes, objects, filters with and without options, texts, mappings; settings reach what is not made yet."""
-    definition = load_definition("./mine.py:everything", None, ["Add.text=!", "keep.times=2", "6.level=3"][:2])
+    definition = load_definition("./mine.py:everything", None, ["1.text=!", "3.times=2"])
     assert [planned.label for planned in definition.planned] == [
         "Add",
         "Add",

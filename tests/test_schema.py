@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jsonschema
@@ -114,10 +114,10 @@ def test_the_schema_and_the_loader_agree_on_any_stage(table):
 
 
 HINTS = [
-    str, int, float, bool, list, dict, Any, list[str], Sequence[int], tuple[str, ...], dict[str, int], Mapping[str, Any],
-    str | None, typing.Optional[int], int | str, list[str] | str, Literal["a", "b"], Literal[1, "a"] | None, pathlib.Path,
-    pathlib.Path | None, list[pathlib.Path], Annotated[int, "other"] | None, list[list[int]], dict[str, list[str]],
-    str | typing.Callable[[], int],
+    str, int, float, bool, list, dict, Any, list[str], Sequence[int], tuple[str, ...], dict[str, int],
+    Mapping[str, Any], str | None, int | str, list[str] | str, Literal["a", "b"], Literal[1, "a"] | None,
+    pathlib.Path, pathlib.Path | None, list[pathlib.Path], Annotated[int, "other"] | None, list[list[int]],
+    dict[str, list[str]], str | Callable[[], int],
 ]  # fmt: skip
 
 
