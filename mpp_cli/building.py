@@ -111,7 +111,7 @@ class _Draft:
         shape = self._built if self._built is not None else self.factory
         if isinstance(shape, _Given):
             shape = shape.stage
-        is_known = isinstance(shape, (type, PipelineStage))
+        is_known = isinstance(shape, PipelineStage) or (isinstance(shape, type) and issubclass(shape, PipelineStage))
         return Placed(self.name, shape if is_known else None)
 
     def look_up(self) -> None:
@@ -134,6 +134,8 @@ class _Draft:
             self.factory = _Given(found)
         elif not callable(found):
             self.fault(("use",), "stage", f"'{shown(use)}' is {type(found).__name__}, not a stage")
+        elif isinstance(found, type) and not issubclass(found, PipelineStage):
+            self.fault(("use",), "stage", f"'{shown(use)}' is a class, but not one of stages")
         else:
             self.factory = found
 
