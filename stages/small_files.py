@@ -228,7 +228,7 @@ def _is_plain(stage: PipelineStage) -> bool:
         and cls.perform_stage_work is ByteStage.perform_stage_work
         and cls.work_between is ByteStage.work_between
         and cls.is_for_stage is ByteStage.is_for_stage
-        and all(type(each).prepare is ByteStage.prepare for each in (stage, *stage.taps))
+        and all(type(each).prepare is ByteStage.prepare for each in (stage, *getattr(stage, "taps", ())))
         and cls.is_pipe_with_next_stage is ByteStage.is_pipe_with_next_stage
         # What a stage wants to be tried again for is tried again by the pipeline.
         and not stage.retry_on
