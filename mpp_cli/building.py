@@ -64,9 +64,7 @@ def build(document: Document, settings: Sequence[Setting] = ()) -> Definition:
         faults += draft.faults
     order = [draft.placed for draft in drafts]
     if lacks_sink(order):  # only a function's stage, built by now, could not be known before
-        sink = _sink_draft(document, drafts)
-        sink.look_up()
-        planned.append(sink.build())
+        planned.append(_sink_draft(document, drafts).build())
     for number, words in order_faults(order):
         if number is None:
             faults.append(Fault(document.place, "order", words))
@@ -161,7 +159,7 @@ class _Draft:
                 self.fault(path, kind, words)
         if self.faults:
             return None
-        found = {key: self._found(key, as_declared(value, hints.get(key, Any))) for key, value in options.items()}
+        found = {key: as_declared(self._found(key, value), hints.get(key, Any)) for key, value in options.items()}
         stage = None if self.faults else self._make(found)
         if stage is None:
             return None
