@@ -98,7 +98,8 @@ def options_in_force(planned: PlannedStage) -> dict[str, Any]:
     found = dict(planned.options if planned.shown_options is None else planned.shown_options)
     stage = planned.stage
     if is_filter(stage):
-        found = {**stage.options, **found}
+        made_with: Mapping[str, Any] = getattr(stage, "options", {})
+        found = {**made_with, **found}
     for option in describe_options(stage if is_filter(stage) else type(stage)):
         if option.name not in found and not option.is_required:
             found[option.name] = getattr(stage, option.name, option.default)

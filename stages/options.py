@@ -60,7 +60,8 @@ def is_filter(stage: Any) -> bool:
 
 def _signature_holder(stage: Any) -> tuple[Callable[..., Any], Any]:
     """Whose parameters the options are, and whose docstring describes them."""
-    if is_filter(stage):
+    # A filter, or a stage that applies one: its options are the function's.
+    if not isinstance(stage, type) and callable(getattr(stage, "function", None)):
         return stage.function, stage.function
     return (cast(Any, stage).__init__ if isinstance(stage, type) else stage), stage
 
