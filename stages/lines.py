@@ -42,6 +42,7 @@ class LinesStage(_AppliedFunction):
     """
 
     name = "lines"
+    wants_text = True
     example: ClassVar[str | None] = (
         'use = "lines"\nfunction = "./filters.py:drop"\nword = "DEBUG"  # drop(line, word="DEBUG")'
     )
