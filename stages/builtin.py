@@ -9,6 +9,7 @@ from typing import Any, Final
 
 #: Stage name -> ``module:class``.
 STAGES: Final[dict[str, str]] = {
+    "exec": "mpp_stages.exec:ExecStage",
     "unzstd": "mpp_stages.unzstd:UnzstdStage",
     "write": "mpp_stages.write:WriteStage",
     "zstd": "mpp_stages.zstd:ZstdStage",
