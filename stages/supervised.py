@@ -21,7 +21,7 @@ from atbu.mp_pipeline.template import is_single_threaded
 
 from . import supervisor
 from .errors import ProgramFailed
-from .supervisor import Orders, supervise
+from .supervisor import Orders, receive_packet, supervise
 
 #: A report with the end of the program's stderr, and some.
 _REPORT_BYTES: Final = supervisor.TAIL_BYTES + 1024
@@ -188,10 +188,7 @@ class SupervisedProgram:
 
 def receive_report(fd: int) -> Report:
     """The next report on a supervisor's socket; waits for it."""
-    try:
-        data = os.read(fd, _REPORT_BYTES)
-    except ConnectionResetError:
-        data = b""
+    data = receive_packet(fd, _REPORT_BYTES)
     if not data:
         return Report("lost")
     kind, number, *rest = marshal.loads(data)

@@ -92,6 +92,15 @@ def supervise(orders: Orders, argv: list[str], cwd: str, env: Sequence[str]) -> 
         os._exit(status)
 
 
+def receive_packet(fd: int, limit: int) -> bytes:
+    """The next packet on one of our sockets; waits for it. Empty: there will be none."""
+    while True:
+        try:
+            return os.read(fd, limit)
+        except ConnectionResetError:
+            continue  # said once where the other end had not read all it was sent; what it had sent comes after
+
+
 def main() -> NoReturn:
     """The supervisor as a program of its own: orders, folder, number of variables, variables, argv."""
     orders, cwd, count, *rest = sys.argv[1:]
@@ -183,10 +192,7 @@ class _Supervisor:
                 return
 
     def _obey(self, control: int) -> bool:
-        try:
-            order = os.read(control, 1)
-        except ConnectionResetError:  # it went and had not read all we had told
-            return False
+        order = receive_packet(control, 1)
         if order == INPUT_ENDED:
             os.close(self._orders.held_input)
         self._leaves_the_rest |= order == LEAVE_THE_REST
@@ -373,9 +379,10 @@ def _has_ended(fd: int) -> bool:
 
 
 def _close_all_but(kept: Sequence[int]) -> None:
-    """Close what a fork has brought along, all but the standard descriptors."""
+    """Close what a fork has brought along, all but the standard descriptors, and pass none of it on."""
     start = 3
     for fd in sorted({fd for fd in kept if fd >= start}):
+        os.set_inheritable(fd, False)  # came by a Python's start
         os.closerange(start, fd)
         start = fd + 1
     os.closerange(start, os.sysconf("SC_OPEN_MAX"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from byte_chains import Portions, failure, through
-from exec_tools import RUNNERS, failure_of, made_of, shell, under_way
+from exec_tools import RUNNERS, failure_of, is_running, made_of, shell, under_way
 from mpp_stages import program_pump
 from mpp_stages.byte_stage import ByteStage
 from mpp_stages.errors import ProgramFailed
@@ -18,6 +18,8 @@ from mpp_stages.exec import ExecStage
 from atbu.mp_pipeline.exception import PipeConnectionAborted
 
 MIB = 1 << 20
+#: The others are real-time signals, of which the C library has some for itself.
+ORDINARY_SIGNALS = 0x7FFFFFFF
 all_runners = pytest.mark.parametrize("runner", RUNNERS)
 
 
@@ -28,6 +30,27 @@ class FailsAtTheEnd(ByteStage):
         writer.write(reader.read())
         writer.flush()
         raise ValueError("as it was asked to")
+
+
+class AsksOnce(ByteStage):
+    """Writes a line and goes on only when it has been answered."""
+
+    def __init__(self, seen: Path) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def run(self, reader, writer, item):
+        writer.write(b"question\n")
+        writer.flush()
+        writer.write(self.seen.read_bytes())
+
+
+class Answers(AsksOnce):
+    """Answers the first line."""
+
+    def run(self, reader, writer, item):
+        self.seen.write_bytes(b"answer to " + reader.readline())
+        writer.write(reader.read())
 
 
 # Bytes
@@ -63,7 +86,8 @@ def test_a_program_need_not_read_all_its_input(tmp_path, runner):
 
 def test_a_program_that_closes_its_input_may_go_on(tmp_path):
     """What it no longer reads is no failure, however late it ends."""
-    assert made_of(shell("exec <&-; while [ ! -e go ]; do touch go; done; echo done"), bytes(3 * MIB), tmp_path)
+    script = "exec <&-; while [ ! -e go ]; do touch go; done; echo done"
+    assert made_of(shell(script, cwd=str(tmp_path)), bytes(3 * MIB), tmp_path) == b"done\n"
 
 
 def test_a_program_that_closes_its_output_may_go_on(tmp_path):
@@ -77,21 +101,8 @@ def test_output_comes_as_it_is_written(tmp_path):
     """A program that answers line by line is answered for before its input has ended."""
     os.mkfifo(tmp_path / "seen")
 
-    class AsksOnce(ByteStage):
-        def run(self, reader, writer, item):
-            writer.write(b"question\n")
-            writer.flush()
-            with open(tmp_path / "seen", "rb") as seen:
-                writer.write(seen.read())
-
-    class Answers(ByteStage):
-        def run(self, reader, writer, item):
-            line = reader.readline()
-            with open(tmp_path / "seen", "wb") as seen:
-                seen.write(b"answer to " + line)
-            writer.write(reader.read())
-
-    assert made_of([AsksOnce(), ExecStage(["cat"]), Answers()], b"", tmp_path, "serial") == b"answer to question\n"
+    stages = [AsksOnce(tmp_path / "seen"), ExecStage(["cat"]), Answers(tmp_path / "seen")]
+    assert made_of(stages, b"", tmp_path, "serial") == b"answer to question\n"
 
 
 # What it runs with
@@ -100,12 +111,15 @@ def test_output_comes_as_it_is_written(tmp_path):
 @all_runners
 def test_the_program_starts_as_from_a_shell(tmp_path, runner):
     """A group of its own, nothing ignored, nothing blocked, and no descriptor but the three."""
-    script = "grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status; ls /proc/self/fd; echo $$; ps -o pgid= -p $$"
-    words = made_of(shell(script), b"", tmp_path, runner).split()
-    zero = b"0" * 16
+    script = "cat /proc/self/status; echo fds; ls /proc/self/fd; echo $$; ps -o pgid= -p $$"
+    status, _, rest = made_of(shell(script), b"", tmp_path, runner).partition(b"fds\n")
+    words = rest.split()
     # The fourth descriptor is the one by which ls reads the folder.
-    assert words[:-2] == [b"SigBlk:", zero, b"SigIgn:", zero, b"SigCgt:", zero, b"0", b"1", b"2", b"3"]
+    assert words[:-2] == [b"0", b"1", b"2", b"3"]
     assert words[-2] == words[-1] != str(os.getpgrp()).encode()
+    lines = dict(line.split(b":\t") for line in status.splitlines() if line.startswith(b"Sig"))
+    assert int(lines[b"SigBlk"], 16) == 0
+    assert int(lines[b"SigIgn"], 16) & ORDINARY_SIGNALS == 0
 
 
 def test_folder_and_variables(tmp_path):
@@ -223,8 +237,7 @@ def test_an_item_is_tried_again_where_the_stage_asks_for_it(tmp_path):
 def test_what_a_program_leaves_running_ends_with_the_item(tmp_path):
     """The whole group does."""
     pid = int(made_of(shell("sleep 1000 > /dev/null 2>&1 < /dev/null & echo $!"), b"", tmp_path))
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert not is_running(pid)
 
 
 def test_an_output_that_is_held_open_is_not_waited_for_without_end(monkeypatch):
@@ -259,4 +272,4 @@ def test_names_of_outputs(tmp_path):
     assert target_path("a.json", [ExecStage(["gzip"], suffix=".gz")]) == "a.json.gz"
     assert target_path("d/a.gz", [ExecStage(["gunzip"], strip_suffix=".gz")]) == "d/a"
     with pytest.raises(ValueError, match="the output would have the input's name"):
-        target_path("a.json", [ExecStage(["jq"] if Path("/usr/bin/jq").exists() else ["cat"])])
+        target_path("a.json", [ExecStage(["cat"])])
