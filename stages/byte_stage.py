@@ -7,15 +7,19 @@ import functools
 import inspect
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.pipe_io import PipeConnectionIO
 from atbu.mp_pipeline.stage import SubprocessPipelineStage
 
+from .endpoints import CommandSource
 from .errors import StageDataError
 from .file_item import FileItem
 from .source_reader import SourceReader
+
+if TYPE_CHECKING:
+    from .command_source import CommandReader
 
 #: Portions that stages read and write. Fewer system calls and switches than with less; beyond, the pipe's own
 #: 1 MiB buffer is the limit and the data leaves the processor's cache before the neighbour reads it.
@@ -104,7 +108,7 @@ class ByteStage(SubprocessPipelineStage):
             with contextlib.closing(PipeConnectionIO(item.pipe_in, is_write=False)) as pipe:
                 yield pipe
             return
-        with contextlib.closing(SourceReader(item.source, item.name)) as source:
+        with contextlib.closing(_open_source(item)) as source:
             yield source
             item.bytes_read = source.bytes_read
 
@@ -117,6 +121,14 @@ class ByteStage(SubprocessPipelineStage):
             )
         with contextlib.closing(PipeConnectionIO(item.pipe_out, is_write=True)) as pipe:
             yield pipe
+
+
+def _open_source(item: FileItem) -> SourceReader | CommandReader:
+    if isinstance(item.source, CommandSource):
+        from .command_source import CommandReader  # few runs have a command
+
+        return CommandReader(item.source)
+    return SourceReader(item.source, item.name)
 
 
 def known_size(reader: io.BufferedReader) -> int | None:

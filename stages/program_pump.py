@@ -21,10 +21,8 @@ from atbu.mp_pipeline.pipe_io import PipeConnectionIO
 
 from .byte_stage import CHUNK_BYTES
 from .errors import ProgramFailed
-from .supervised import SupervisedProgram
+from .supervised import SILENCE_S, SupervisedProgram
 
-#: How long what a program has left running may hold its stdout open without writing anything.
-SILENCE_S: Final = 5.0
 #: From this on a pipe is made larger; all pipes of a user share one limit.
 _LARGE_BYTES: Final = 64 << 10
 
@@ -211,4 +209,4 @@ def _descriptor_of(reader: io.BufferedReader) -> int | None:
         return None
 
 
-__all__ = ["SILENCE_S", "ProgramPump"]
+__all__ = ["ProgramPump"]

@@ -29,6 +29,8 @@ _REPORT_BYTES: Final = supervisor.TAIL_BYTES + 1024
 _END_WAIT_S: Final = 10.0
 #: What python runs as the supervisor: imported, not run, for then its compiled form is kept.
 _BOOT: Final = "import sys; sys.path.append(sys.argv.pop(1)); import supervisor; supervisor.main()"
+#: How long what a program has left running may hold its stdout open without writing anything.
+SILENCE_S: Final = 5.0
 #: Of the program's last lines so many stand in the error; all of them have gone to stderr.
 _SHOWN_LINES: Final = 3
 _SHOWN_CHARS: Final = 400
@@ -229,4 +231,4 @@ def _last_words(tail: bytes) -> str:
     return f": {words}" if len(words) <= _SHOWN_CHARS else f": …{words[-_SHOWN_CHARS:]}"
 
 
-__all__ = ["Report", "SupervisedProgram", "receive_report"]
+__all__ = ["SILENCE_S", "Report", "SupervisedProgram", "receive_report"]
