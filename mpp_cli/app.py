@@ -10,9 +10,21 @@ import typer
 
 from . import exit_codes
 from .errors import UsageProblem, one_line
-from .lean_typer import LeanCommand, LeanGroup
+from .lean_typer import LeanCommand, LeanGroup, in_order_given
+from .option_types import (
+    DryRun,
+    Exclude,
+    FilesFrom,
+    Include,
+    Null,
+    OutputDir,
+    Recursive,
+    RemoveSource,
+    SkipExisting,
+)
 from .stdio import Stdio
 from .tell import tell
+from .watch_options import JournalFile, Json, LogFile, Report, Resume, WatchOptions
 
 # Plain help: rich's rendering costs 80 ms.
 app = typer.Typer(
@@ -66,7 +78,7 @@ def _run(
         list[str] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Files; '-' is standard input, and the default. The output of each stands beside it.",
+            help="Files and folders; '-' is standard input, and the default. Outputs stand beside their inputs.",
             show_default=False,
         ),
     ] = None,
@@ -76,9 +88,47 @@ def _run(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace existing files; write compressed data to a terminal.")
     ] = False,
+    recursive: Recursive = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    output_dir: OutputDir = None,
+    skip_existing: SkipExisting = False,
+    remove_source: RemoveSource = False,
+    dry_run: DryRun = False,
+    from_command: Annotated[
+        bool,
+        typer.Option(
+            "--from-command",
+            help="The arguments after -- are a command: run it and read its output, which counts only if it succeeds.",
+        ),
+    ] = False,
+    ok_status: Annotated[
+        str | None,
+        typer.Option("--ok-status", metavar="N,...", help="Exit statuses of that command that count as success: 0,1."),
+    ] = None,
     app_dir: AppDir = None,
     jobs: Annotated[
         str | None, typer.Option("--jobs", "-j", metavar="N", help="Files at once; as many as usable CPUs by default.")
+    ] = None,
+    keep_order: Annotated[
+        bool, typer.Option("--keep-order", "-k", help="Outputs appear in the order of the inputs.")
+    ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast/--keep-going", help="Begin no further file after a failure; by default all go on."),
+    ] = False,
+    retries: Annotated[
+        str | None,
+        typer.Option("--retries", metavar="N", help="Further attempts at a file whose worker was killed or timed out."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="End the work on a file that takes longer.")
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="SIZE", help="Fewer files at once, so that the stages stay below it."),
     ] = None,
     progress: Annotated[
         str,
@@ -90,15 +140,34 @@ def _run(
         str | None,
         typer.Option("--size-hint", metavar="SIZE", help="How much standard input will bring, such as 40G."),
     ] = None,
+    checksums: Annotated[
+        str | None,
+        typer.Option(
+            "--checksums",
+            metavar="FILE",
+            help="Write the digests that the pipeline finds, for sha256sum -c and its like.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and every finished file.")] = False,
+    json: Json = None,
+    journal: JournalFile = None,
+    resume: Resume = False,
+    report: Report = None,
+    log_file: LogFile = None,
 ) -> int:
     """Run data through a pipeline: standard input to standard output, or files.
 
     Exit status: 0 all done; 1 the run failed; 2 a wrong command line or definition; 3 some of several files failed.
     """
     stdio: Stdio = ctx.obj
-    if not inputs and not stdio.in_was_closed and sys.stdin.isatty():
+    command = None
+    if from_command or ok_status is not None:
+        from .from_command import read_command  # few runs have a command
+
+        command = read_command(from_command, inputs, ok_status, files_from)
+        inputs = ["-"]
+    if not inputs and files_from is None and not stdio.in_was_closed and sys.stdin.isatty():
         tell(ctx.get_help())
         return exit_codes.USAGE
     from .run import RunOptions, run
@@ -106,15 +175,31 @@ def _run(
     return run(
         RunOptions(
             pipeline=pipeline,
-            inputs=tuple(inputs or ("-",)),
+            inputs=tuple(inputs or (("-",) if files_from is None else ())),
             output=output,
             force=force,
+            recursive=recursive,
+            patterns=tuple(in_order_given(ctx, include=include, exclude=exclude)),
+            files_from=files_from,
+            null=null,
+            output_dir=output_dir,
+            skip_existing=skip_existing,
+            remove_source=remove_source,
+            dry_run=dry_run,
             app_dir=app_dir,
             jobs=jobs,
+            keep_order=keep_order,
+            fail_fast=fail_fast,
+            retries=retries,
+            timeout=timeout,
+            max_memory=max_memory,
             progress=progress,
             size_hint=size_hint,
+            checksums=checksums,
             quiet=quiet,
             verbose=verbose,
+            watch=WatchOptions(json, journal, resume, report, log_file),
+            command=command,
         ),
         stdio,
     )

@@ -1,6 +1,6 @@
 """``--from-command``: a command that we run ourselves is the source, and how it ends decides.
 
-    mpp ── supervisor ── tar c /data ── pipe ──▶ first stage, which reads its end only with an accepted status
+mpp ── supervisor ── tar c /data ── pipe ──▶ first stage, which reads its end only with an accepted status
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,6 @@ from mpp_stages.file_item import FileItem, Target
 from mpp_stages.supervised import SupervisedProgram
 
 from atbu.mp_pipeline.descriptors import PassedDescriptor
-from atbu.mp_pipeline.fork_guard import OwnedDescriptor
 from atbu.mp_pipeline.pipe_descriptor import grow_pipe
 
 from .errors import UsageProblem, shown
@@ -41,15 +40,28 @@ class Command:
     @property
     def name(self) -> str:
         """What the run calls it."""
-        return f"command {os.path.basename(self.argv[0]) or self.argv[0]}"
+        return f"command {self._short_name}"
+
+    @property
+    def label(self) -> str:
+        """What an error calls it."""
+        return f"command '{shown(self._short_name)}'"
+
+    @property
+    def _short_name(self) -> str:
+        return os.path.basename(self.argv[0]) or self.argv[0]
 
 
-def read_command(argv: Sequence[str], ok_status: str | None) -> Command:
-    """Read the arguments.
+def read_command(is_wanted: bool, argv: Sequence[str] | None, ok_status: str | None, files_from: str | None) -> Command:
+    """Read the arguments of a command line with ``--from-command`` or ``--ok-status``.
 
     Raises:
-        UsageProblem: There is no command, or the statuses are none.
+        UsageProblem: There is no command, or what is said of it contradicts itself.
     """
+    if not is_wanted:
+        raise UsageProblem("mpp: --ok-status is about the command of --from-command: give that too")
+    if files_from is not None:
+        raise UsageProblem("mpp: --from-command and --files-from exclude each other")
     if not argv or not argv[0]:
         raise UsageProblem(
             "mpp: --from-command: there is no command; write it at the end, after '--': "
@@ -65,15 +77,19 @@ def _read_statuses(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CommandJob(Job):
     """The one job of such a run; closing it ends the command, unless that has ended well."""
 
-    program: SupervisedProgram
+    program: SupervisedProgram | None = None
 
     def close(self) -> None:
-        self.program.end(leave_the_rest=self.item.is_written)
-        super().close()
+        if self.program is not None:
+            self.program.end(leave_the_rest=self.item.is_written)
+        if isinstance(self.item.source, CommandSource):
+            self.item.source.descriptor.close()
+            self.item.source.report.close()
+        Job.close(self)
 
 
 def command_job(command: Command, target: Target) -> CommandJob:
@@ -98,14 +114,8 @@ def command_job(command: Command, target: Target) -> CommandJob:
             output.close()
             report.close()
             raise
-    label = f"command '{shown(os.path.basename(command.argv[0]) or command.argv[0])}'"
-    source = CommandSource(output, report, label, command.ok_status)
-    return CommandJob(FileItem(source, target, name=command.name), True, program)
-
-
-def command_jobs(command: Command, target: Target) -> Iterator[CommandJob]:
-    """The jobs of a run: this one, started when it is asked for."""
-    yield command_job(command, target)
+    source = CommandSource(output, report, command.label, command.ok_status)
+    return CommandJob(FileItem(source, target, name=command.name), is_stream=True, program=program)
 
 
 def _has_terminal() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final
 from mpp_stages.options import describe_options
 
 from .errors import listed, nearest, shown
+from .resolve import ResolveProblem, load_object, split_reference
 
 _PLAIN_TYPES: Final[Mapping[Any, str]] = {
     str: "text",
@@ -44,6 +46,44 @@ def option_faults(factory: Any, given: Mapping[str, Any]) -> list[tuple[str | No
     return found
 
 
+def located(factory: Any, given: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """The options with what they name found: paths from ``folder`` on, objects loaded.
+
+    Raises:
+        OptionProblem: An object cannot be loaded.
+    """
+    found = dict(given)
+    for name, value in given.items():
+        if not isinstance(value, str):
+            continue
+        if name in getattr(factory, "path_options", ()):
+            found[name] = os.path.join(folder, value)
+        elif name in getattr(factory, "pattern_options", ()):
+            found[name] = os.path.join(folder.replace("{", "{{").replace("}", "}}"), value)
+        elif name in getattr(factory, "object_options", ()):
+            found[name] = _load(name, value, folder)
+    return found
+
+
+def _load(option: str, value: str, folder: str) -> Any:
+    reference = split_reference(value)
+    if reference is None:
+        raise OptionProblem(option, f"'{option}' must be 'module:object' or './file.py:object', not '{shown(value)}'")
+    try:
+        return load_object(*reference, folder)
+    except ResolveProblem as ex:
+        raise OptionProblem(option, f"'{option}': {ex}") from ex
+
+
+class OptionProblem(Exception):
+    """What an option names cannot be had."""
+
+    def __init__(self, option: str, words: str) -> None:
+        super().__init__(option, words)
+        self.option = option
+        self.words = words
+
+
 def build_faults(
     factory: Callable[..., Any], given: Mapping[str, Any], error: Exception
 ) -> list[tuple[str | None, str]]:
@@ -71,7 +111,7 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
+        return any(fits(value, arg) for arg in args if typing.get_origin(arg) is not Callable)
     if origin is typing.Literal:
         return any(value == arg and type(value) is type(arg) for arg in args)
     if origin is typing.Annotated:
@@ -91,7 +131,9 @@ def describe_type(hint: Any) -> str:
     """Words for an annotation: ``a whole number``, ``one of 'a', 'b'``."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe_type(arg) for arg in args if arg is not type(None))
+        # What TOML cannot hold is for callers in Python.
+        kinds = [arg for arg in args if arg is not type(None) and typing.get_origin(arg) is not Callable]
+        return " or ".join(describe_type(arg) for arg in kinds)
     if origin is typing.Literal:
         return "one of " + ", ".join(repr(arg) for arg in args)
     if origin is typing.Annotated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpp_stages.naming import target_path
@@ -30,13 +30,14 @@ def show_plan(pipeline: str, app_dir: str | None, stdio: Stdio) -> int:
 def plan_lines(definition: Definition) -> list[str]:
     """The plan in lines: each stage, where it runs, what joins it to the next, and its options."""
     rows = [("", "stage", "runs in", "then", "options")]
+    hosts = definition.hosts
     for number, planned in enumerate(definition.planned, start=1):
         rows.append(
             (
                 str(number),
                 one_line(_stage_words(planned)),
-                "a process" if planned.stage.is_subprocess else "a thread",
-                _joint(definition.planned, number - 1),
+                _runner_words(definition, hosts.get(number - 1), planned),
+                _joint(definition.planned, number - 1, hosts),
                 one_line(_options_words(planned)),
             )
         )
@@ -62,8 +63,16 @@ def _stage_words(planned: PlannedStage) -> str:
     return f"{words} (added)" if planned.is_appended else words
 
 
-def _joint(planned: Sequence[PlannedStage], index: int) -> str:
+def _runner_words(definition: Definition, host: int | None, planned: PlannedStage) -> str:
+    if host is not None:
+        return f"inside {host + 1}"
+    return "a process" if planned.stage.is_subprocess else "a thread"
+
+
+def _joint(planned: Sequence[PlannedStage], index: int, hosts: Mapping[int, int]) -> str:
     """What joins a stage to the next. A stage whose answer depends on the item may say otherwise later."""
+    if index in hosts:
+        return "tap"
     if index == len(planned) - 1:
         return "end"
     return "pipe" if planned[index].stage.is_pipe_with_next_stage else "whole item"

@@ -9,7 +9,7 @@ from typing import Any, Final
 from atbu.mp_pipeline.stage import PipelineStage
 
 from .errors import UsageProblem, listed, nearest, one_line, shown
-from .options import build_faults, describe_value, option_faults
+from .options import OptionProblem, build_faults, describe_value, located, option_faults
 from .planned import Definition, PlannedStage
 from .resolve import ResolveProblem, find_stage
 from .toml_lines import Path, key_lines
@@ -158,7 +158,11 @@ class _Loader:
         self, place: Path, label: str, factory: Callable[..., Any], options: dict[str, Any]
     ) -> PipelineStage | None:
         try:
+            options = located(factory, options, os.path.dirname(os.path.abspath(self._path)))
             stage = factory(**options)
+        except OptionProblem as ex:
+            self._fault((*place, ex.option), f"{label}: {ex.words}")
+            return None
         except Exception as ex:  # noqa: BLE001 - a user's class may raise anything; it is that stage's fault
             for name, words in build_faults(factory, options, ex):
                 self._fault(place if name is None else (*place, name), f"{label}: {words}")

@@ -17,7 +17,6 @@ from typing import Final
 from atbu.mp_pipeline.exception import PipeConnectionAborted
 from atbu.mp_pipeline.fork_guard import OwnedDescriptor
 from atbu.mp_pipeline.pipe_descriptor import grow_pipe
-from atbu.mp_pipeline.pipe_io import PipeConnectionIO
 
 from .byte_stage import CHUNK_BYTES
 from .errors import ProgramFailed
@@ -157,8 +156,7 @@ class ProgramPump:
 
     def _is_input_ahead(self) -> bool:
         """Whether the reader can be read without anything coming from its descriptor."""
-        raw = self._reader.raw
-        return self._source is None or (isinstance(raw, PipeConnectionIO) and raw.has_message_ahead)
+        return self._source is None or bool(getattr(self._reader.raw, "has_message_ahead", False))
 
     def _read(self) -> None:
         n = self._reader.readinto1(self._buffer_in)

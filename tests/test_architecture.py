@@ -15,11 +15,16 @@ FOLDERS = {LIBRARY: "atbu/mp_pipeline", STAGES: "stages", COMMAND_LINE: "mpp_cli
 
 # What the command line may know of the stages: the work item it submits, the table it looks names up in, how
 # outputs are called, what options a stage has, and the contract that all stages share. Never a stage.
-COMMAND_LINE_KNOWS = {"file_item", "builtin", "naming", "options", "byte_stage", "endpoints", "supervised"}
+COMMAND_LINE_KNOWS = {"file_item", "builtin", "naming", "options", "byte_stage", "fusing", "checksum_lines", "commit"}
+COMMAND_LINE_KNOWS |= {"endpoints", "supervised"}
 # The one module that may use another distribution where it is installed.
 OPTIONAL = {("exception.py", "atbu.common.exception")}
 # Each third-party module, and who may use it.
-THIRD_PARTY = {STAGES: {"zstandard"}, COMMAND_LINE: {"typer", "click", "rich"}, LIBRARY: set()}
+THIRD_PARTY = {
+    STAGES: {"zstandard", "blake3", "xxhash", "pyrage", "cryptography"},
+    COMMAND_LINE: {"typer", "click", "rich"},
+    LIBRARY: set(),
+}
 
 # Exists for type checkers alone; at run time importing it would fail, so nothing can depend on it.
 ONLY_FOR_TYPES = {"_typeshed"}

@@ -110,7 +110,7 @@ def test_plug_ins_are_found_by_their_entry_points(folder):
         done = mpp("run", "-q", pipeline, data=b"x", env=env, cwd=folder)
         assert (done.returncode, done.stdout) == (0, output), done.stderr
     listed = mpp("stages", env=env).stdout
-    assert b"add     Put some text behind the data." in listed
+    assert b"Put some text behind the data." in listed
     assert b"broken  cannot be used: stage 'broken' (nowhere:x) failed to load: ModuleNotFoundError" in listed
     assert b"plug" in mpp("pipelines", env=env).stdout
     shown = mpp("stages", "add", env=env).stdout.decode().splitlines()

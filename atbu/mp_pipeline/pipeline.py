@@ -69,6 +69,8 @@ class MultiprocessingPipeline:
         max_pending: How many submitted items may be unfinished before :meth:`submit` blocks; None is no bound.
         grace_s: Seconds that a worker gets to end by itself before it is ended.
         counters: Names of counters that stages add to (:func:`atbu.mp_pipeline.counters.counter`).
+        max_workers: How many worker processes there may be, started as they are needed; as many as items at once
+            where None. A chain needs one for each of its stages, and gets them in any case.
 
     Raises:
         InvalidFunctionArgument: an argument is not allowed, or the initialiser cannot reach a worker.
@@ -86,6 +88,7 @@ class MultiprocessingPipeline:
         max_pending: int | None = None,
         grace_s: float = DEFAULT_GRACE_S,
         counters: Sequence[str] = (),
+        max_workers: int | None = None,
     ) -> None:
         _check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
         self.name = name
@@ -109,7 +112,9 @@ class MultiprocessingPipeline:
         if pool is None:
             self._slots.close_descriptor()
         self._threads = ThreadRunner(name, self._slots, self._counter_names)
-        self._engine = Engine(name, self._stages, Scheduler(max_running), pool, self._threads, grace_s)
+        scheduler = Scheduler(max_running)
+        scheduler.max_workers = max(max_running, max_workers or 0)
+        self._engine = Engine(name, self._stages, scheduler, pool, self._threads, grace_s)
         reference = weakref.ref(self)
 
         def on_ended(entry: Entry) -> None:

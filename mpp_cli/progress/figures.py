@@ -19,8 +19,13 @@ class Figures:
 
     Attributes:
         total_bytes: How many bytes there are to read, where that is known.
-        items_total: How many inputs there are.
+        items_done: How many inputs have ended, in whatever way.
+        items_total: How many inputs there are, where that is known.
         failed: How many of the :attr:`items_done` failed.
+        skipped: How many of them were skipped.
+        stopped: How many of them a stop signal ended.
+        skipped_bytes: How many of the :attr:`total_bytes` belong to inputs that were skipped or failed unread.
+        active: Names of inputs that are being worked on, the largest first; a few are enough.
     """
 
     bytes_in: int
@@ -28,15 +33,25 @@ class Figures:
     elapsed_s: float
     total_bytes: int | None = None
     items_done: int = 0
-    items_total: int = 1
+    items_total: int | None = 1
     failed: int = 0
+    skipped: int = 0
+    stopped: int = 0
+    skipped_bytes: int = 0
+    active: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> int:
+        """How many inputs succeeded."""
+        return self.items_done - self.failed - self.skipped - self.stopped
 
     @property
     def share(self) -> float | None:
-        """What part of the bytes has been read, from 0 to 1, where the total is known."""
+        """What part of the bytes that are to be read has been read, from 0 to 1, where the total is known."""
         if not self.total_bytes:
             return None
-        return min(1.0, self.bytes_in / self.total_bytes)
+        to_read = self.total_bytes - self.skipped_bytes
+        return min(1.0, self.bytes_in / to_read) if to_read > 0 else 1.0
 
     @property
     def rate(self) -> float:
@@ -95,21 +110,31 @@ def progress_words(figures: Figures) -> str:
     parts.append(time_words(figures.elapsed_s))
     if figures.eta_s is not None:
         parts.append(f"{time_words(figures.eta_s)} left")
-    if figures.items_total > 1:
-        parts.insert(0, f"{figures.items_done} of {figures.items_total} files")
-    if figures.failed:
-        parts.append(f"{figures.failed} failed")
+    if items := items_words(figures):
+        parts.insert(0, items)
+    parts += _other_ends(figures)
     return ", ".join(parts)
+
+
+def items_words(figures: Figures) -> str:
+    """``3 of 7 files``, ``3 files`` where nobody knows yet how many there are, or nothing where there is but one."""
+    if figures.items_total is None:
+        return f"{figures.items_done} files"
+    return f"{figures.items_done} of {figures.items_total} files" if figures.items_total > 1 else ""
+
+
+def _other_ends(figures: Figures) -> list[str]:
+    ends = ((figures.failed, "failed"), (figures.skipped, "skipped"), (figures.stopped, "stopped"))
+    return [f"{count} {word}" for count, word in ends if count]
 
 
 def summary_words(figures: Figures, name: str) -> str:
     """The line at the end of a run; ``name`` is the input's where there is one only."""
-    done = figures.items_done - figures.failed
     subject = name
-    if figures.items_total > 1:
-        subject = f"{done} of {figures.items_total} files done"
-        if figures.failed:
-            subject += f", {figures.failed} failed"
+    if figures.items_total is None:
+        subject = ", ".join([f"{figures.done} files done", *_other_ends(figures)])
+    elif figures.items_total > 1:
+        subject = ", ".join([f"{figures.done} of {figures.items_total} files done", *_other_ends(figures)])
     ratio = ratio_words(figures.bytes_in, figures.bytes_out)
     sizes = f"{size_words(figures.bytes_in)} in, {size_words(figures.bytes_out)} out" + (f" ({ratio})" if ratio else "")
     return f"{subject}: {sizes}, {time_words(figures.elapsed_s)}, {size_words(figures.rate)}/s"
