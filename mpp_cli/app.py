@@ -106,6 +106,17 @@ def _run(
     skip_existing: SkipExisting = False,
     remove_source: RemoveSource = False,
     dry_run: DryRun = False,
+    from_command: Annotated[
+        bool,
+        typer.Option(
+            "--from-command",
+            help="The arguments after -- are a command: run it and read its output, which counts only if it succeeds.",
+        ),
+    ] = False,
+    ok_status: Annotated[
+        str | None,
+        typer.Option("--ok-status", metavar="N,...", help="Exit statuses of that command that count as success: 0,1."),
+    ] = None,
     app_dir: AppDir = None,
     settings: Settings = None,
     jobs: Annotated[
@@ -160,6 +171,12 @@ def _run(
     Exit status: 0 all done; 1 the run failed; 2 a wrong command line or definition; 3 some of several files failed.
     """
     stdio: Stdio = ctx.obj
+    command = None
+    if from_command or ok_status is not None:
+        from .from_command import read_command  # few runs have a command
+
+        command = read_command(from_command, inputs, ok_status, files_from)
+        inputs = ["-"]
     if not inputs and files_from is None and not stdio.in_was_closed and sys.stdin.isatty():
         tell(ctx.get_help())
         return exit_codes.USAGE
@@ -193,6 +210,7 @@ def _run(
             quiet=quiet,
             verbose=verbose,
             watch=WatchOptions(json, journal, resume, report, log_file),
+            command=command,
         ),
         stdio,
     )

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpp_stages.endpoints import follow_links
 from mpp_stages.file_item import (
@@ -36,6 +36,9 @@ from .inputs.finder import InputFinder, Search
 from .inputs.found import DONE_BEFORE, IS_OURS, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
 from .outputs import NamedTarget, Outputs
 from .stdio import Stdio
+
+if TYPE_CHECKING:
+    from .from_command import Command
 
 STDOUT: Final = "-"
 _STDOUT_PATHS: Final = (STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -100,6 +103,7 @@ class JobMaker:
         skip_existing: Whether inputs whose output is there are passed over.
         own_files: Files, by (st_dev, st_ino), that this run writes besides its outputs: journal, report.
         is_done: Whether an earlier run has made this output of this input; it is then skipped.
+        command: What standard input stands for, where a command is the source.
     """
 
     def __init__(
@@ -114,12 +118,14 @@ class JobMaker:
         skip_existing: bool = False,
         own_files: Sequence[tuple[int, int]] = (),
         is_done: Callable[[FoundFile, str], bool] | None = None,
+        command: Command | None = None,
     ) -> None:
         self._stdio = stdio
         self._search = search
         self._output = output
         self._force = force
         self._is_done = is_done
+        self._command = command
         self._own_files = {*own_files, *_regular_files(stdio.data_out, 2)}
         namer = OutputNamer(stages)
         # Within one tree names differ, and outputs that follow them one to one differ too.
@@ -200,6 +206,8 @@ class JobMaker:
             self._outputs.make_ready(found)
             item = FileItem(PathSource(found.path), PathTarget(named.shown, self._force, named.final), name=found.name)
             return Job(item, False, found.status)
+        if self._command is not None:
+            return self._command_job(self._command)
         if isinstance(found, StandardInput):
             source, status = self._stdin(), None
         else:
@@ -211,6 +219,16 @@ class JobMaker:
             _close_ends(source)
             raise
         return Job(FileItem(source, target, name=plan.name), isinstance(source, DescriptorSource), status)
+
+    def _command_job(self, command: Command) -> Job:
+        from .from_command import command_job  # few runs have a command
+
+        target = self._given_target()  # first, for a command may have done something before it is ended again
+        try:
+            return command_job(command, target)
+        except BaseException:
+            _close_ends(target)
+            raise
 
     def _stdin(self) -> Source:
         if self._stdio.in_was_closed:

@@ -37,6 +37,8 @@ from .watching import STDOUT_PATHS, Watch, watching
 if TYPE_CHECKING:
     from mpp_stages.small_files import SmallFilesStage
 
+    from .from_command import Command
+
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
 #: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
@@ -75,6 +77,7 @@ class RunOptions:
     quiet: bool
     verbose: bool
     watch: WatchOptions
+    command: Command | None = None
 
 
 def run(options: RunOptions, stdio: Stdio) -> int:
@@ -104,6 +107,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
             skip_existing=options.skip_existing,
             own_files=watch.own_files,
             is_done=watch.is_done if watch.is_resumed else None,
+            command=options.command,
         )
         maker.refuse_collisions()
         if options.dry_run:
@@ -139,7 +143,7 @@ def _tell_end(
     is_on_screen = goes_to_stdout and os.isatty(stdio.data_out)
     if not (options.quiet or is_on_screen or outcome.lost_reader):
         if outcome.done or not search.is_one_file:
-            tell(f"mpp: {summary_words(figures, _only_name(options.inputs))}")
+            tell(f"mpp: {summary_words(figures, _only_name(options))}")
         if outcome.skipped:
             tell(f"mpp: skipped {skipped_words(outcome.skipped)}")
     if first_signal is not None and outcome.stopped:
@@ -176,8 +180,8 @@ def _run_batch(
     jobs = jobs_within(limits, limits.jobs or usable_cpus(), stages)
     total_bytes = limits.size_hint
     if total_bytes is None and not search.is_open_ended:
-        total_bytes = _total_bytes(options.inputs)
-    if any(is_stdin(name) for name in options.inputs):
+        total_bytes = _total_bytes(options.inputs) if options.command is None else None
+    if options.command is None and any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
     gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off
@@ -277,8 +281,11 @@ def _mode(options: RunOptions, stdio: Stdio, goes_to_stdout: bool) -> str:
     )
 
 
-def _only_name(inputs: tuple[str, ...]) -> str:
+def _only_name(options: RunOptions) -> str:
     """The name that stands for the run where it has one input."""
+    if options.command is not None:
+        return shown(options.command.name)
+    inputs = options.inputs
     if not inputs:
         return ""
     return "stdin" if is_stdin(inputs[0]) else shown(inputs[0])

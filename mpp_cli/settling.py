@@ -189,8 +189,9 @@ class Settler:
     def _settle_failed(self, one: Ended) -> None:
         cause = root_cause(one.errors)
         job, outcome = one.entry.job, self.outcome
-        if self.is_aborting or (self._stop.count and isinstance(cause, PipelineWorkerDied)):
-            self._end(one, "stopped")  # a signal for the whole group ends workers too
+        # A signal for the whole group ends workers too, and the command that is the source.
+        if self.is_aborting or (self._stop.count and (isinstance(cause, PipelineWorkerDied) or job.is_stream)):
+            self._end(one, "stopped")
             return
         if job.writes_directly and isinstance(cause, OSError) and cause.errno == errno.EPIPE:
             outcome.lost_reader = True

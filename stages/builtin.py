@@ -15,6 +15,7 @@ STAGES: Final[dict[str, str]] = {
     "count": "mpp_stages.count:CountStage",
     "decrypt": "mpp_stages.decrypt:DecryptStage",
     "encrypt": "mpp_stages.encrypt:EncryptStage",
+    "exec": "mpp_stages.exec:ExecStage",
     "lines": "mpp_stages.lines:LinesStage",
     "md5": "mpp_stages.digests:Md5Stage",
     "sha1": "mpp_stages.digests:Sha1Stage",

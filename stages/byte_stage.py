@@ -13,12 +13,14 @@ from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.pipe_io import PipeConnectionIO
 from atbu.mp_pipeline.stage import SubprocessPipelineStage
 
+from .endpoints import CommandSource
 from .file_item import FileItem
 from .functions import CHUNK_BYTES, apply_to_chunks, apply_to_lines
 from .source_reader import SourceReader
 from .taps import TappedReader
 
 if TYPE_CHECKING:
+    from .command_source import CommandReader
     from .pass_through import PassThroughStage
 
 #: Gathers small reads and writes; whatever is larger passes by it without a copy.
@@ -157,7 +159,7 @@ class ByteStage(SubprocessPipelineStage):
             with contextlib.closing(PipeConnectionIO(item.pipe_in, is_write=False)) as pipe:
                 yield pipe
             return
-        with contextlib.closing(SourceReader(item.source, item.name)) as source:
+        with contextlib.closing(_open_source(item)) as source:
             yield source
             item.bytes_read = source.bytes_read
 
@@ -170,6 +172,14 @@ class ByteStage(SubprocessPipelineStage):
             )
         with contextlib.closing(PipeConnectionIO(item.pipe_out, is_write=True)) as pipe:
             yield pipe
+
+
+def _open_source(item: FileItem) -> SourceReader | CommandReader:
+    if isinstance(item.source, CommandSource):
+        from .command_source import CommandReader  # few runs have a command
+
+        return CommandReader(item.source)
+    return SourceReader(item.source, item.name)
 
 
 def known_size(reader: io.BufferedReader) -> int | None:

@@ -37,6 +37,23 @@ class DescriptorSource:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandSource:
+    """What a command writes that somebody runs beside us; it can be read once.
+
+    Args:
+        descriptor: The reading end of its output; owned by whoever runs it, as the next one is.
+        report: Where its supervisor tells how it has ended (:mod:`mpp_stages.supervised`).
+        label: What messages call it.
+        ok_status: The exit statuses that count as success.
+    """
+
+    descriptor: PassedDescriptor
+    report: PassedDescriptor
+    label: str
+    ok_status: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
 class PathTarget:
     """A file to be made: filled as a temporary beside it, and published by its name when all succeeded.
 
@@ -60,7 +77,7 @@ class DescriptorTarget:
     name: str
 
 
-Source = PathSource | DescriptorSource
+Source = PathSource | DescriptorSource | CommandSource
 Target = PathTarget | DescriptorTarget
 
 
@@ -180,6 +197,7 @@ def _copy_of(number: int, path: str, wrong_mode: int) -> int:
 
 
 __all__ = [
+    "CommandSource",
     "DescriptorSource",
     "DescriptorTarget",
     "PathSource",

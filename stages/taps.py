@@ -56,8 +56,17 @@ class TappedReader(io.RawIOBase):
         #: How many bytes there will be, where ``raw`` knows.
         self.size: int | None = getattr(raw, "size", None)
 
+    @property
+    def has_message_ahead(self) -> bool:
+        """Whether there is something to read although the descriptor may have nothing more to give."""
+        is_decided = self._is_at_end or self._failure is not None
+        return is_decided or bool(getattr(self._raw, "has_message_ahead", False))
+
     def readable(self) -> bool:
         return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
 
     def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         if self._failure is not None:

@@ -29,6 +29,7 @@ COMMAND_LINE_KNOWS = {
     "commit",
     "small_files",
     "endpoints",
+    "supervised",
     "temporaries",
 }
 # The one module that may use another distribution where it is installed.

@@ -170,6 +170,11 @@ class PipeConnectionIO(io.RawIOBase):
         return self._reader.eof if self._reader else bool(self._writer and self._writer.state.is_ended)
 
     @property
+    def has_message_ahead(self) -> bool:
+        """Reader: whether there is something to read although the descriptor may have nothing more to give."""
+        return self._reader is not None and self._reader.has_message_ahead
+
+    @property
     def num_bytes(self) -> int:
         """How many bytes of data, custom commands' data included, have gone through since the last reset."""
         half = self._reader or self._writer

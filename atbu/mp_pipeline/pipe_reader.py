@@ -49,6 +49,13 @@ class PipeReader:
         return self._cursor.is_ended and not self._taken
 
     @property
+    def has_message_ahead(self) -> bool:
+        """Whether the next message has been taken from the pipe, or its header, which its data follow at once."""
+        cursor = self._cursor
+        is_done = cursor.is_ended or self._failure is not None
+        return is_done or bool(self._taken) or cursor.header_have == HEADER_BYTES
+
+    @property
     def position(self) -> tuple[FrameCursor, list[bytes]]:
         """What another reader needs to go on from here."""
         return self._cursor, self._taken
