@@ -120,9 +120,9 @@ class ByteStage(SubprocessPipelineStage):
 
 
 def known_size(reader: io.BufferedReader) -> int | None:
-    """How many bytes ``reader`` will have given at its end, where its source can tell."""
-    raw = reader.raw
-    return raw.size if isinstance(raw, SourceReader) else None
+    """How many bytes ``reader`` will have given at its end, where what it reads from can tell by its ``size``."""
+    size: int | None = getattr(reader.raw, "size", None)
+    return size
 
 
 class FilterStage(ByteStage):

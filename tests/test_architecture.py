@@ -19,7 +19,11 @@ COMMAND_LINE_KNOWS = {"file_item", "builtin", "naming", "options", "byte_stage"}
 # The one module that may use another distribution where it is installed.
 OPTIONAL = {("exception.py", "atbu.common.exception")}
 # Each third-party module, and who may use it.
-THIRD_PARTY = {STAGES: {"zstandard"}, COMMAND_LINE: {"typer", "click", "rich"}, LIBRARY: set()}
+THIRD_PARTY = {
+    STAGES: {"zstandard", "isal", "zlib_ng", "lz4"},
+    COMMAND_LINE: {"typer", "click", "rich"},
+    LIBRARY: set(),
+}
 
 # Exists for type checkers alone; at run time importing it would fail, so nothing can depend on it.
 ONLY_FOR_TYPES = {"_typeshed"}
@@ -30,6 +34,11 @@ HEAVY = [
     "typer",
     "click",
     "zstandard",
+    "isal",
+    "zlib_ng",
+    "lz4",
+    "lzma",
+    "bz2",
     "unittest",
     "http",
     "ssl",
