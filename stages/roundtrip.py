@@ -12,7 +12,6 @@ The stage returns only if both digests are the same, so that nothing is publishe
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import threading
 from collections import deque
@@ -22,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from atbu.mp_pipeline.exception import PipelineError
 
 if TYPE_CHECKING:
+    import hashlib
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from .byte_stage import ByteStage
@@ -78,13 +79,19 @@ def proved_by_decoding(run: Run) -> Run:
     return run_and_prove
 
 
+def _new_digest() -> hashlib._Hash:
+    import hashlib  # brings OpenSSL, which only who proves needs
+
+    return hashlib.sha256()
+
+
 class _DigestingReader(io.RawIOBase):
     """Hands ``reader`` on and takes the digest of what it gives."""
 
     def __init__(self, reader: io.BufferedReader) -> None:
         super().__init__()
         self._reader = reader
-        self.digest = hashlib.sha256()
+        self.digest = _new_digest()
         self.num_bytes = 0
         #: How many bytes there will be, where that is known: it decides about the format, so it is passed on.
         self.size: int | None = getattr(reader.raw, "size", None)
@@ -227,7 +234,7 @@ class _Digest(io.RawIOBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self.digest = hashlib.sha256()
+        self.digest = _new_digest()
         self.num_bytes = 0
 
     def writable(self) -> bool:

@@ -37,8 +37,6 @@ HEAVY = [
     "isal",
     "zlib_ng",
     "lz4",
-    "lzma",
-    "bz2",
     "unittest",
     "http",
     "ssl",

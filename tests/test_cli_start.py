@@ -18,7 +18,7 @@ except SystemExit as end:
     print([name for name in heavy if name in sys.modules], end.code, file=sys.stderr)
 """
 #: Each costs from 5 to 80 ms.
-NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstandard"]
+NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstandard", "isal", "zlib_ng", "lz4"]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstand
         (["--help"], [*NEVER, "multiprocessing", "atbu.mp_pipeline.pipeline", "mpp_stages.builtin"]),
         (["run", "--help"], [*NEVER, "multiprocessing", "atbu.mp_pipeline.pipeline", "mpp_stages.builtin"]),
         (["run", "-q", "zstd"], [*NEVER, "mpp_cli.toml_definition", "mpp_stages.options", "mpp_stages.unzstd"]),
+        (["run", "-q", "gzip"], [*NEVER, "mpp_stages.gunzip", "hashlib"]),
         (["run", "zstd", "--progress", "plain"], [*NEVER, "mpp_cli.progress.bar"]),
         (["stages"], ["rich", "pydantic", "multiprocessing.popen_fork", "zstandard"]),
     ],

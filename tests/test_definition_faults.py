@@ -43,7 +43,10 @@ def faults_of(folder, text: str | bytes) -> list[str]:
         ),
         (
             '[[stage]]\nuse = "zstd"\n\nxyz = 3',
-            ["p.toml:4: stage 'zstd': 'xyz' is not an option; its options are checksum, level, long, threads"],
+            [
+                "p.toml:4: stage 'zstd': 'xyz' is not an option; "
+                "its options are checksum, level, long, roundtrip, threads"
+            ],
         ),
         ('[[stage]]\nuse = "zstd"\nlevel = "9"', ["p.toml:3: stage 'zstd': 'level' must be a whole number, not '9'"]),
         ('[[stage]]\nuse = "zstd"\nlevel = true', ["p.toml:3: stage 'zstd': 'level' must be a whole number, not true"]),
