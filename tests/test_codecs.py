@@ -215,6 +215,24 @@ def _run_all(stages: list[Any], items: list[Any], where: str) -> None:
 
 
 @each_codec
+def test_items_at_once_on_threads_do_not_share_what_a_stage_keeps(tmp_path, codec):
+    """run_in = "thread": one stage object for all of them."""
+    stages = [codec.compressor(**codec.options), codec.decompressor(), WriteStage()]
+    for stage in stages:
+        stage.run_in = "thread"
+    contents = {f"{number}": text(MIB, seed=number) for number in range(6)}
+    items = []
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        items.append(file_item(tmp_path / name, tmp_path / f"{name}.back"))
+    with MultiprocessingPipeline(stages, 3, "threads") as pipeline:
+        for item in pipeline.map(items):
+            publish(item)
+    for name, content in contents.items():
+        assert (tmp_path / f"{name}.back").read_bytes() == content
+
+
+@each_codec
 def test_a_used_stage_can_be_pickled_and_used_again(codec):
     """And after failures: what it keeps is not worth a word."""
     stage, back = codec.compressor(**codec.options), codec.decompressor()
