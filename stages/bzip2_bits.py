@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 #: "BZh" and the level.
-HEADER_BYTES: Final = 4
+_HEADER_BYTES: Final = 4
 _BLOCK_MAGIC: Final = 0x314159265359
 _END_MAGIC: Final = 0x177245385090
 _MAGIC_BITS: Final = 48
@@ -26,8 +26,8 @@ def take_apart(stream: bytes) -> tuple[int, int, int]:
     Raises:
         ValueError: It is no whole stream, or not of one block.
     """
-    total = (len(stream) - HEADER_BYTES) * 8
-    bits = int.from_bytes(memoryview(stream)[HEADER_BYTES:], "big")
+    total = (len(stream) - _HEADER_BYTES) * 8
+    bits = int.from_bytes(memoryview(stream)[_HEADER_BYTES:], "big")
     head = bits >> max(0, total - _MAGIC_BITS - _CRC_BITS)
     crc = head & _CRC_MASK
     # Of one block the stream's CRC is the block's own, so this finds the end, and tells more than one block.
@@ -66,4 +66,4 @@ class BitStream:
         return (joined >> self._rest_bits).to_bytes(total // 8, "big")
 
 
-__all__ = ["HEADER_BYTES", "BitStream", "take_apart"]
+__all__ = ["BitStream", "take_apart"]

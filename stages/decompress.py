@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .bunzip2 import MAGIC as BZIP2_MAGIC
 from .bunzip2 import Bunzip2Stage
@@ -47,7 +47,10 @@ class DecompressStage(ByteStage):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept_unzstd = UnzstdStage()
+        self._kept_unzstd: UnzstdStage | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept_unzstd": None}
 
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
         head = reader.read(_HEAD_BYTES)
@@ -70,7 +73,7 @@ class DecompressStage(ByteStage):
             LZMA_BEGIN: UnxzStage,
             BZIP2_MAGIC: Bunzip2Stage,
             LZ4_MAGIC: Unlz4Stage,
-            _ZSTD_MAGIC: lambda: self._kept_unzstd,
+            _ZSTD_MAGIC: self._unzstd,
         }
         for magic, new_stage in known.items():
             # An input shorter than a magic number is a torn one: its own stage says so.
@@ -79,6 +82,11 @@ class DecompressStage(ByteStage):
         if head[0] in _SKIPPABLE_FIRST and _SKIPPABLE_REST.startswith(head[1:4]):
             return known[_ZSTD_MAGIC]
         return None
+
+    def _unzstd(self) -> UnzstdStage:
+        if self._kept_unzstd is None:
+            self._kept_unzstd = UnzstdStage()
+        return self._kept_unzstd
 
 
 class _Rejoined(io.RawIOBase):

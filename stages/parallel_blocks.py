@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import mmap
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .byte_stage import ByteStage
@@ -59,8 +60,13 @@ class BlockFormat(Protocol):
         ...
 
 
-def write_blocks(reader: io.BufferedReader, writer: io.BufferedWriter, block_format: BlockFormat, threads: int) -> None:
-    """Compress ``reader`` to its end; so much as ``threads`` blocks and some more are in memory."""
+def write_blocks(
+    reader: io.BufferedReader, writer: io.BufferedWriter, block_format: BlockFormat, count_threads: Callable[[], int]
+) -> None:
+    """Compress ``reader`` to its end; a block for each thread and a few more are in memory.
+
+    ``count_threads`` is asked only if there is something to share.
+    """
     block_bytes = block_format.block_bytes
     writer.write(block_format.head())
     buffer = _new_buffer(block_bytes)
@@ -69,7 +75,7 @@ def write_blocks(reader: io.BufferedReader, writer: io.BufferedWriter, block_for
     if n < block_bytes:
         writer.write(block_format.join(block_format.pack(buffer[:n], b"", True)))
     else:
-        _write_in_threads(reader, writer, block_format, threads, buffer)
+        _write_in_threads(reader, writer, block_format, count_threads(), buffer)
     writer.write(block_format.tail())
 
 
@@ -143,8 +149,10 @@ class BlockStage(ByteStage):
 
     @proved_by_decoding
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
-        threads = min(MAX_THREADS, self.default_threads()) if self.threads is None else self.threads
-        write_blocks(reader, writer, self.new_format(), threads)
+        write_blocks(reader, writer, self.new_format(), self._count_threads)
+
+    def _count_threads(self) -> int:
+        return min(MAX_THREADS, self.default_threads()) if self.threads is None else self.threads
 
 
 __all__ = ["MAX_THREADS", "BlockFormat", "BlockStage", "write_blocks"]

@@ -7,7 +7,7 @@ from typing import Final
 from .byte_stage import ByteStage
 from .checks import check_flag, check_whole_number
 from .parallel_blocks import BlockFormat, BlockStage
-from .xz_container import HEADER_BYTES, Block, Index, take_apart
+from .xz_container import Block, Index, stream_header, take_apart
 
 _MAX_LEVEL: Final = 9
 #: The dictionary of each level, as liblzma sets it (lzma(7), lzma_lzma_preset).
@@ -75,14 +75,14 @@ class _Stream:
         self._preset = level | (lzma.PRESET_EXTREME if extreme else 0)
         self._dictionary_bytes = _DICTIONARY_BYTES[level]
         self.block_bytes = max(_MIN_BLOCK_BYTES, self._dictionary_bytes * _DICTIONARIES_A_BLOCK)
-        self._header = self._compress(b"")[:HEADER_BYTES]
+        self._header = stream_header(lzma.CHECK_CRC64)
         self._index = Index()
 
     def head(self) -> bytes:
         return self._header
 
     def pack(self, block: memoryview, history: bytes, is_last: bool) -> Block | None:
-        return take_apart(self._compress(block))[1] if block else None
+        return take_apart(self._compress(block), self._header) if block else None
 
     def join(self, packed: Block | None) -> bytes:
         if packed is None:
@@ -93,7 +93,7 @@ class _Stream:
     def tail(self) -> bytes:
         return self._index.end(self._header)
 
-    def _compress(self, data: memoryview | bytes) -> bytes:
+    def _compress(self, data: memoryview) -> bytes:
         # No more dictionary than data: for a small file clearing its tables takes longer than compressing it.
         fitting = 1 << max(0, len(data) - 1).bit_length()
         dictionary_bytes = min(self._dictionary_bytes, max(_MIN_DICTIONARY_BYTES, fitting))

@@ -13,7 +13,6 @@ import struct
 import zlib
 from typing import Final, NamedTuple
 
-HEADER_BYTES: Final = 12
 _FOOTER_BYTES: Final = 12
 _HEADER_MAGIC: Final = b"\xfd7zXZ\x00"
 _FOOTER_MAGIC: Final = b"YZ"
@@ -28,14 +27,20 @@ class Block(NamedTuple):
     content_bytes: int
 
 
-def take_apart(stream: bytes) -> tuple[bytes, Block]:
-    """The header and the block of a stream that has exactly one.
+def stream_header(check: int) -> bytes:
+    """How a stream begins whose blocks have that kind of check."""
+    flags = bytes((0, check))
+    return _HEADER_MAGIC + flags + _crc(flags)
+
+
+def take_apart(stream: bytes, header: bytes) -> Block:
+    """The block of a stream that has exactly one, and begins with ``header``.
 
     Raises:
         ValueError: It is no such stream.
     """
     footer = stream[-_FOOTER_BYTES:]
-    if not stream.startswith(_HEADER_MAGIC) or footer[-2:] != _FOOTER_MAGIC:
+    if not stream.startswith(header) or footer[-2:] != _FOOTER_MAGIC:
         raise ValueError("not one whole .xz stream")
     index_bytes = (int.from_bytes(footer[4:8], "little") + 1) * _ALIGNMENT
     start = len(stream) - _FOOTER_BYTES - index_bytes
@@ -44,10 +49,10 @@ def take_apart(stream: bytes) -> tuple[bytes, Block]:
         raise ValueError("not one block in the .xz stream")
     unpadded_bytes, place = _number_at(index, 2)
     content_bytes, _ = _number_at(index, place)
-    block = stream[HEADER_BYTES:start]
+    block = stream[len(header) : start]
     if len(block) != _aligned(unpadded_bytes):
         raise ValueError("the index of the .xz stream does not tell its block")
-    return stream[:HEADER_BYTES], Block(block, unpadded_bytes, content_bytes)
+    return Block(block, unpadded_bytes, content_bytes)
 
 
 class Index:
@@ -101,4 +106,4 @@ def _number_at(data: bytes, place: int) -> tuple[int, int]:
             return value, place
 
 
-__all__ = ["HEADER_BYTES", "Block", "Index", "take_apart"]
+__all__ = ["Block", "Index", "stream_header", "take_apart"]

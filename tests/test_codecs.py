@@ -215,9 +215,11 @@ def _run_all(stages: list[Any], items: list[Any], where: str) -> None:
 
 
 @each_codec
-def test_items_at_once_on_threads_do_not_share_what_a_stage_keeps(tmp_path, codec):
+@pytest.mark.parametrize("by", ["its own", "decompress"])
+def test_items_at_once_on_threads_do_not_share_what_a_stage_keeps(tmp_path, codec, by):
     """run_in = "thread": one stage object for all of them."""
-    stages = [codec.compressor(**codec.options), codec.decompressor(), WriteStage()]
+    decompressor = DecompressStage() if by == "decompress" else codec.decompressor()
+    stages = [codec.compressor(**codec.options), decompressor, WriteStage()]
     for stage in stages:
         stage.run_in = "thread"
     contents = {f"{number}": text(MIB, seed=number) for number in range(6)}
