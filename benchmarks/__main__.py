@@ -27,6 +27,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "pipe_throughput": ("pipe_rows", "run"),
     "cli_stream": ("cli_stream", "run"),
     "cli_batch": ("cli_batch", "run"),
+    "codecs": ("codecs", "run"),
     "cli_start": ("cli_start", "run"),
     "resume": ("cli_resume", "run"),
 }

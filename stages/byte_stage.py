@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import io
@@ -142,7 +143,7 @@ class ByteStage(SubprocessPipelineStage):
         reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
         writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
         try:
-            self.run(reader, writer, item)
+            self._own().run(reader, writer, item)
             if reads_to_end and not reader.closed:
                 while reader.read1(CHUNK_BYTES):
                     pass
@@ -151,6 +152,14 @@ class ByteStage(SubprocessPipelineStage):
         finally:
             # Before the writer's destructor, which would send what a failed run has left in the buffer.
             raw_out.close()
+
+    def _own(self) -> ByteStage:
+        """The object whose run() works on one item, and at that time on no other.
+
+        In a worker process that is this one. On threads it is at work for several items at once, and what it keeps
+        from item to item (compressors, buffers) is for one at a time: pickling leaves that out, and so does copying.
+        """
+        return copy.copy(self) if self.keep_in_worker and not self.is_subprocess else self
 
     @contextlib.contextmanager
     def open_input(self, item: FileItem) -> Iterator[io.RawIOBase]:

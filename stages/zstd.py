@@ -10,6 +10,7 @@ from atbu.mp_pipeline.exception import PipelineError
 from .byte_stage import CHUNK_BYTES, ByteStage, known_size
 from .checks import Between, check_flag, check_whole_number
 from .file_item import FileItem
+from .roundtrip import proved_by_decoding
 
 if TYPE_CHECKING:
     from zstandard import ZstdCompressor
@@ -43,6 +44,7 @@ class ZstdStage(ByteStage):
         long: Search matches up to 2**long bytes back, 10 to 31; 27 is what ``zstd --long`` does, above that
             whoever decompresses has to allow it.
         checksum: Whether the frame holds a checksum of its content.
+        roundtrip: Decode what was written, and compare it with the input before it is published.
     """
 
     name = "zstd"
@@ -57,12 +59,14 @@ class ZstdStage(ByteStage):
         threads: Annotated[int, Between(1, _MAX_THREADS)] | None = None,
         long: Annotated[int, Between(_MIN_WINDOW_LOG, _MAX_WINDOW_LOG)] | None = None,
         checksum: bool = True,
+        roundtrip: bool = False,
     ) -> None:
         super().__init__()
         self.level = check_whole_number("level", level, 1, _MAX_LEVEL)
         self.threads = None if threads is None else check_whole_number("threads", threads, 1, _MAX_THREADS)
         self.long = None if long is None else check_whole_number("long", long, _MIN_WINDOW_LOG, _MAX_WINDOW_LOG)
         self.checksum = check_flag("checksum", checksum)
+        self.roundtrip = check_flag("roundtrip", roundtrip)
         self._kept_compressors: dict[bool, ZstdCompressor] = {}
         self._kept_buffer: memoryview | None = None
 
@@ -74,6 +78,13 @@ class ZstdStage(ByteStage):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept_compressors": {}, "_kept_buffer": None}
 
+    def new_decoder(self) -> ByteStage:
+        """The stage that decodes what this one writes."""
+        from .unzstd import UnzstdStage
+
+        return UnzstdStage() if self.long is None else UnzstdStage(long=max(self.long, UnzstdStage().long))
+
+    @proved_by_decoding
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
         from zstandard import ZstdError  # only the worker that compresses needs the library
 

@@ -36,7 +36,7 @@ COMMAND_LINE_KNOWS = {
 OPTIONAL = {("exception.py", "atbu.common.exception")}
 # Each third-party module, and who may use it.
 THIRD_PARTY = {
-    STAGES: {"zstandard", "blake3", "xxhash", "pyrage", "cryptography"},
+    STAGES: {"zstandard", "isal", "zlib_ng", "lz4", "blake3", "xxhash", "pyrage", "cryptography"},
     COMMAND_LINE: {"typer", "click", "rich"},
     LIBRARY: set(),
 }
@@ -50,6 +50,9 @@ HEAVY = [
     "typer",
     "click",
     "zstandard",
+    "isal",
+    "zlib_ng",
+    "lz4",
     "unittest",
     "http",
     "ssl",

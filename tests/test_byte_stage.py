@@ -486,7 +486,7 @@ def test_an_error_while_reading_goes_through_a_filter():
 def test_options_are_what_the_signature_says():
     """Of a class and of a function, with types, defaults and the words of the Args section."""
     found = {option.name: option for option in describe_options(ZstdStage)}
-    assert list(found) == ["level", "threads", "long", "checksum"]
+    assert list(found) == ["level", "threads", "long", "checksum", "roundtrip"]
     assert (found["level"].annotation, found["level"].default) == (int, 3)
     assert found["threads"].annotation == int | None
     assert found["level"].doc.startswith("From 1, the fastest, to 22")

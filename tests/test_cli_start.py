@@ -18,7 +18,7 @@ except SystemExit as end:
     print([name for name in heavy if name in sys.modules], end.code, file=sys.stderr)
 """
 #: Each costs from 5 to 80 ms.
-NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstandard"]
+NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstandard", "isal", "zlib_ng", "lz4"]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstand
             ["run", "-q", "zstd"],
             [*NEVER, "mpp_cli.building", "mpp_cli.options", "mpp_stages.options", "mpp_stages.unzstd"],
         ),
+        (["run", "-q", "gzip"], [*NEVER, "mpp_stages.gunzip", "hashlib"]),
         (["run", "zstd", "--progress", "plain"], [*NEVER, "mpp_cli.progress.bar"]),
         (["stages"], ["rich", "pydantic", "multiprocessing.popen_fork", "zstandard"]),
     ],

@@ -48,7 +48,10 @@ def faults_of(folder, text: str | bytes) -> list[str]:
         ),
         (
             '[[stage]]\nuse = "zstd"\n\nxyz = 3',
-            ["p.toml:4: stage 'zstd': 'xyz' is not an option; its options are checksum, level, long, threads"],
+            [
+                "p.toml:4: stage 'zstd': 'xyz' is not an option; "
+                "its options are checksum, level, long, roundtrip, threads"
+            ],
         ),
         (
             '[[stage]]\nuse = "zstd"\nlevel = "9"',
