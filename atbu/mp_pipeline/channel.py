@@ -40,6 +40,8 @@ HAS_PIPE_IN = 2
 HAS_PIPE_OUT = 4
 # The stages are a chain to be run inside the worker.
 IS_LOCAL_CHAIN = 8
+# The item is not pickled but packed (plain_items.py); in a RESULT the same.
+IS_PACKED = 16
 
 # RESULT flag: the item is failed; like an ERROR's, its payload begins with when that was (FAILED_AT).
 IS_FAILED = 1
@@ -61,7 +63,7 @@ _RECV_BYTES = 256 * 1024
 # Frames are joined up to here: one copy is cheaper than a longer iovec, beyond it is not.
 _JOIN_BYTES = 64 * 1024
 
-_MAX_DURATION_US = 0xFFFFFFFF
+MAX_DURATION_US = 0xFFFFFFFF
 
 
 class ChannelClosed(Exception):
@@ -338,4 +340,4 @@ def _close_all(fds: list[int]) -> None:
 
 def duration_us(start_ns: int, end_ns: int) -> int:
     """A duration as the header's 32-bit field holds it (saturating)."""
-    return min((end_ns - start_ns) // 1000, _MAX_DURATION_US)
+    return min((end_ns - start_ns) // 1000, MAX_DURATION_US)

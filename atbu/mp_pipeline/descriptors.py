@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from .plain_items import ItemPacker
+
 PICKLE_PROTOCOL = 5
 
 
@@ -111,6 +113,10 @@ class ItemPickler:
         self._num_reducers = (-1, -1)
         self._originals: list[PassedDescriptor] = []
         self._fds: list[int] = []
+        #: The short way for plain items; None from it means dumps().
+        packer = ItemPacker(self.dumps, (copyreg.dispatch_table, _EXTRA_REDUCERS))
+        self.pack = packer.pack
+        self.class_pickle = packer.class_pickle
 
     @property
     def has_taken_descriptors(self) -> bool:

@@ -117,7 +117,8 @@ class MultiprocessingPipeline:
             if pipeline is not None:
                 pipeline._note_ended()
 
-        self._engine.on_ended = on_ended
+        if max_pending is not None:
+            self._engine.on_ended = on_ended
         # Dropped without a shutdown: the items in it are finished, then its thread and workers end.
         self._finalizer = weakref.finalize(self, _abandon, self._engine)
         self._finalizer.atexit = False
@@ -167,10 +168,11 @@ class MultiprocessingPipeline:
             future.entry = entry = Entry(work_item, future, _claim(work_item))
             future.engine = engine
             work_item._cur_stage = 0
-            self._num_pending += 1
+            if self._max_pending is not None:
+                self._num_pending += 1
             if not self._is_started:
                 self._start()
-            engine.submit(entry)
+            engine.post(entry)
         return future
 
     def _check_open(self) -> None:
@@ -209,8 +211,7 @@ class MultiprocessingPipeline:
     def _note_ended(self) -> None:
         with self._lock:
             self._num_pending -= 1
-            if self._max_pending is not None:
-                self._has_room.notify()
+            self._has_room.notify()
 
     def map(
         self, work_items: Iterable[PipelineWorkItem], *, ordered: bool = True, window: int | None = None

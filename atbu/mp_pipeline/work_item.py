@@ -5,6 +5,9 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+# An item's copy has its payload and its submission's number in any case.
+_LEAST_ATTRIBUTES: Final = 2
+
 
 class PipelineWorkItem:
     """One piece of work that travels through the stages of a pipeline.
@@ -125,6 +128,14 @@ class PipelineWorkItem:
             self.append_exception(failure)
         self.user_obj = self if wi.user_obj is wi else wi.user_obj
         if self._auto_copy_attr:
-            theirs = wi.__dict__
-            for name in theirs.keys() - PipelineWorkItem._OUR_ATTRIBUTES:
-                self.__dict__[name] = theirs[name]
+            self._copy_attributes(wi.__dict__)
+
+    def _take_over(self, attributes: dict[str, Any]) -> None:
+        """What :meth:`stage_complete` does where nothing has failed, given no more than the attributes of the copy."""
+        self.user_obj = attributes.get("user_obj")
+        if self._auto_copy_attr and len(attributes) > _LEAST_ATTRIBUTES:
+            self._copy_attributes(attributes)
+
+    def _copy_attributes(self, theirs: dict[str, Any]) -> None:
+        for name in theirs.keys() - PipelineWorkItem._OUR_ATTRIBUTES:
+            self.__dict__[name] = theirs[name]

@@ -24,6 +24,7 @@ from .fork_guard import OwnedDescriptor
 from .local_chain import LocalChain
 from .log_relay import ChannelLogHandler
 from .pipe_io import StageConnection
+from .plain_items import ItemUnpacker
 from .plain_stages import PlainStage, look_at
 from .shared_slots import POSITION_SEQ, POSITION_STAGE, POSITION_START_NS, open_slot
 from .stage import PipelineStage
@@ -32,6 +33,7 @@ from .stage_run import (
     close_stage_end,
     describe_failure,
     open_stage_end,
+    perform,
     pickling_error,
     portable_failure,
     portable_item_failures,
@@ -41,6 +43,9 @@ from .work_item import PipelineWorkItem
 
 # The parent is gone, nobody reads it.
 _EXIT_PARENT_GONE = 1
+_pack_header = wire.HEADER.pack
+# RUN flags of what needs no more than a stage and an item.
+_SOLO_FLAGS = wire.NEEDS_TICKET | wire.IS_PACKED
 # fcntl.h on Linux; Python's module does not have it.
 _F_SETSIG = 10
 
@@ -154,15 +159,19 @@ class _Worker:
     ) -> None:
         self._channel = channel
         self._ticket = ticket
+        self._ticket_fd = ticket.fileno()
         self.words = words
         self._counter_names = counter_names
         self._pickler = ItemPickler()
+        self._unpack = ItemUnpacker().unpack
         # By (first stage, number of stages): the pickle that came last, and the stages kept, if they want to be.
         self._pickles: dict[tuple[int, int], bytes] = {}
         self._kept: dict[tuple[int, int], tuple[PipelineStage, ...]] = {}
         # Whether the pickle was looked into, and how to make its stages without it where that can be foreseen.
         self._is_known: dict[tuple[int, int], bool] = {}
         self._plain: dict[tuple[int, int], list[PlainStage]] = {}
+        # The same for one stage alone, by its number.
+        self._solo_plain: dict[int, PlainStage] = {}
         # Threads of a stage may log while the loop answers.
         self._send_lock = threading.Lock()
 
@@ -182,20 +191,82 @@ class _Worker:
         receive = self._channel.receive_header
         while True:
             fields = receive()
-            if fields[0] == wire.EXIT:
+            kind, flags, first, count, num_fds, stages_length, seq, length = fields
+            if kind == wire.EXIT:
                 return
-            self._serve_run(fields)
+            if count == 1 and not num_fds and not flags & ~_SOLO_FLAGS:
+                self._serve_solo(flags, first, stages_length, seq, length)
+            else:
+                self._serve_run(fields)
+
+    def _serve_solo(self, flags: int, first: int, stages_length: int, seq: int, length: int) -> None:
+        """The hot path: one stage, one item, no pipes. In one piece, for calls cost as much as the work here."""
+        if flags & wire.NEEDS_TICKET:
+            try:
+                os.eventfd_read(self._ticket_fd)
+            except BlockingIOError:
+                self._pass_over((first, 1), 0, stages_length, seq, length)
+                return
+        words = self.words
+        start_ns = time.monotonic_ns()
+        words[POSITION_STAGE] = first
+        words[POSITION_START_NS] = start_ns
+        words[POSITION_SEQ] = seq
+        payload: memoryview | None = None
+        try:
+            payload = self._channel.receive_payload(length)
+            if stages_length:
+                self._learn_stages((first, 1), payload[:stages_length])
+                payload = payload[stages_length:]
+            plain = self._solo_plain.get(first)
+            stage = self._solo_stage(first) if plain is None else plain.make()
+            try:
+                item = self._unpack(payload) if flags & wire.IS_PACKED else pickle.loads(payload)
+            except BaseException as ex:
+                raise pickling_error("the item", "", "", ex) from ex
+            returned = perform(stage, item, item._submission)
+            if returned.pipe_conn is not None:
+                returned.pipe_conn = returned.pipe_in = returned.pipe_out = None
+            packed = self._pickler.pack(returned)
+            answer = self._encode(returned) if packed is None else packed
+            failed_at_ns = time.monotonic_ns() if returned.exceptions else 0
+        except BaseException as ex:
+            if type(ex) is ChannelClosed and payload is None:
+                raise
+            self._send_outcome(seq, first, start_ns, Outcome(None, ex, time.monotonic_ns()), payload is None)
+            return
+        if failed_at_ns:
+            self._send_outcome(seq, first, start_ns, Outcome(answer, None, failed_at_ns), False)
+            return
+        spent = (time.monotonic_ns() - start_ns) // 1000
+        head = _pack_header(
+            wire.RESULT,
+            0 if packed is None else wire.IS_PACKED,
+            first,
+            0,
+            0,
+            spent if spent < wire.MAX_DURATION_US else wire.MAX_DURATION_US,
+            seq,
+            len(answer),
+        )
+        with self._send_lock:
+            self._channel.send(head, answer)
+
+    def _solo_stage(self, first: int) -> PipelineStage:
+        """The stage, however it is had; from the second time on by the short way where there is one."""
+        try:
+            (stage,) = self._stages((first, 1))
+        except BaseException as ex:
+            raise pickling_error("the stage", "", "", ex) from ex
+        plain = self._plain.get((first, 1))
+        if plain is not None:
+            self._solo_plain[first] = plain[0]
+        return stage
 
     def _serve_run(self, fields: tuple[int, ...]) -> None:
         _, flags, first, count, num_fds, stages_length, seq, length = fields
         if flags & wire.NEEDS_TICKET and not self._take_ticket():
-            unwanted = self._channel.receive_payload(length)
-            self._learn_stages((first, count), unwanted[:stages_length])  # the parent knows we have had them
-            if num_fds:
-                with contextlib.suppress(OSError):  # lost on the way: nothing to close
-                    for fd in self._channel.receive_descriptors(seq, num_fds):
-                        os.close(fd)
-            self.send(wire.frame(wire.DROPPED, seq))
+            self._pass_over((first, count), num_fds, stages_length, seq, length)
             return
         words = self.words
         start_ns = time.monotonic_ns()
@@ -213,8 +284,21 @@ class _Worker:
             raise
         except BaseException as ex:  # noqa: BLE001 - a MemoryError, say: the item fails, the worker goes on
             outcome = Outcome(None, ex, time.monotonic_ns())
+        self._send_outcome(seq, int(words[POSITION_STAGE]), start_ns, outcome, payload is None)
+
+    def _pass_over(self, key: tuple[int, int], num_fds: int, stages_length: int, seq: int, length: int) -> None:
+        """The parent has taken this run back."""
+        unwanted = self._channel.receive_payload(length)
+        self._learn_stages(key, unwanted[:stages_length])  # the parent knows we have had them
+        if num_fds:
+            with contextlib.suppress(OSError):  # lost on the way: nothing to close
+                for fd in self._channel.receive_descriptors(seq, num_fds):
+                    os.close(fd)
+        self.send(wire.frame(wire.DROPPED, seq))
+
+    def _send_outcome(self, seq: int, stage: int, start_ns: int, outcome: Outcome, is_payload_lost: bool) -> None:
+        """Answer the parent."""
         spent = wire.duration_us(start_ns, time.monotonic_ns())
-        stage = int(words[POSITION_STAGE])
         if outcome.failure is None:
             answer: bytes = outcome.answer
             if outcome.failed_at_ns:
@@ -223,13 +307,13 @@ class _Worker:
             self.send(wire.HEADER.pack(wire.RESULT, flags, stage, 0, 0, spent, seq, len(answer)), answer)
         else:
             answer = wire.FAILED_AT.pack(outcome.failed_at_ns) + self._encode_failure(outcome.failure)
-            lost = wire.STAGES_LOST if payload is None else 0
+            lost = wire.STAGES_LOST if is_payload_lost else 0
             self.send(wire.HEADER.pack(wire.ERROR, lost, stage, 0, 0, spent, seq, len(answer)), answer)
 
     def _take_ticket(self) -> bool:
         """The right to start a run that was queued behind another; the parent takes tickets back as it does runs."""
         try:
-            os.eventfd_read(self._ticket.fileno())
+            os.eventfd_read(self._ticket_fd)
         except BlockingIOError:
             return False
         return True
@@ -330,6 +414,7 @@ class _Worker:
             self._is_known[key] = False
             self._plain.pop(key, None)
             self._kept.pop(key, None)
+            self._solo_plain.pop(key[0], None)
 
     def _stages(self, key: tuple[int, int]) -> tuple[PipelineStage, ...]:
         """The stages, as fresh as unpickling makes them, or the kept ones where they want that."""
