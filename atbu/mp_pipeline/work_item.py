@@ -5,9 +5,6 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-# An item's copy has its payload and its submission's number in any case.
-_LEAST_ATTRIBUTES: Final = 2
-
 
 class PipelineWorkItem:
     """One piece of work that travels through the stages of a pipeline.
@@ -133,9 +130,11 @@ class PipelineWorkItem:
     def _take_over(self, attributes: dict[str, Any]) -> None:
         """What :meth:`stage_complete` does where nothing has failed, given no more than the attributes of the copy."""
         self.user_obj = attributes.get("user_obj")
-        if self._auto_copy_attr and len(attributes) > _LEAST_ATTRIBUTES:
+        if self._auto_copy_attr:
             self._copy_attributes(attributes)
 
     def _copy_attributes(self, theirs: dict[str, Any]) -> None:
-        for name in theirs.keys() - PipelineWorkItem._OUR_ATTRIBUTES:
-            self.__dict__[name] = theirs[name]
+        ours = PipelineWorkItem._OUR_ATTRIBUTES
+        for name, value in theirs.items():
+            if name not in ours:
+                self.__dict__[name] = value
