@@ -69,12 +69,18 @@ def _arrived(index: int) -> PassedDescriptor:
 
 
 class Pickled:
-    """A pickle and what travels beside it. ``originals`` are the sender's objects, ``fds`` duplicates to send."""
+    """A pickle and what travels beside it. ``originals`` are the sender's objects, ``fds`` duplicates to send.
 
-    __slots__ = ("data", "fds", "originals")
+    Or a packed item (plain_items.py), beside which nothing travels.
+    """
 
-    def __init__(self, data: bytes, originals: Sequence[PassedDescriptor], fds: list[int]) -> None:
+    __slots__ = ("data", "fds", "is_packed", "originals")
+
+    def __init__(
+        self, data: bytes, originals: Sequence[PassedDescriptor], fds: list[int], is_packed: bool = False
+    ) -> None:
         self.data = data
+        self.is_packed = is_packed
         self.originals = originals
         self.fds = fds
 

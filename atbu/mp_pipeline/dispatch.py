@@ -176,6 +176,9 @@ class Dispatcher:
 
     def _pickle_item(self, member: Member) -> Pickled:
         try:
+            packed = self._pack(member.entry.item)
+            if packed is not None:
+                return Pickled(packed, (), [], is_packed=True)
             return self._pickler.dumps_passing(member.entry.item)
         except BaseException as ex:
             raise self._pickling_error("the item", member, ex) from ex
@@ -216,6 +219,8 @@ class Dispatcher:
         seq = member.seq = worker.last_seq
         member.originals = pickled.originals
         num_fds = 0
+        if pickled.is_packed:
+            flags |= wire.IS_PACKED
         if ends or pickled.fds:
             fds = [*ends, *pickled.fds]
             num_fds = len(fds)

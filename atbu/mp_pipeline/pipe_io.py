@@ -231,7 +231,8 @@ class PipeConnectionIO(io.RawIOBase):
             self.abort(_describe(exc_type, exc))
 
     def __del__(self) -> None:
-        if self._connection is not None:
+        connection = self._connection
+        if connection is not None and not connection.closed:
             self._end(encode_abort("the writing end was dropped without having been closed"))
 
     def _end(self, frame: bytes) -> None:

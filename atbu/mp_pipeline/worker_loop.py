@@ -115,8 +115,7 @@ class WorkerLoop:
             returned = perform(stage, item, item._submission)
             if returned.pipe_conn is not None:
                 returned.pipe_conn = returned.pipe_in = returned.pipe_out = None
-            packed = self._pickler.pack(returned)
-            answer = self._encode(returned) if packed is None else packed
+            answer_flags, answer = self._encode(returned)
             failed_at_ns = time.monotonic_ns() if returned.exceptions else 0
         except BaseException as ex:
             if type(ex) is ChannelClosed and payload is None:
@@ -124,12 +123,12 @@ class WorkerLoop:
             self._send_outcome(seq, first, start_ns, Outcome(None, ex, time.monotonic_ns()), payload is None)
             return
         if failed_at_ns:
-            self._send_outcome(seq, first, start_ns, Outcome(answer, None, failed_at_ns), False)
+            self._send_outcome(seq, first, start_ns, Outcome((answer_flags, answer), None, failed_at_ns), False)
             return
         spent = (time.monotonic_ns() - start_ns) // 1000
         head = _pack_header(
             wire.RESULT,
-            0 if packed is None else wire.IS_PACKED,
+            answer_flags,
             first,
             0,
             0,
@@ -165,7 +164,8 @@ class WorkerLoop:
         try:
             payload = self._channel.receive_payload(length)
             if flags & wire.IS_LOCAL_CHAIN:
-                self._serve_local_chain((first, count), num_fds, stages_length, seq, payload, start_ns)
+                is_packed = bool(flags & wire.IS_PACKED)
+                self._serve_local_chain((first, count), num_fds, stages_length, seq, payload, start_ns, is_packed)
                 return
             outcome = self._run(flags, first, count, num_fds, stages_length, seq, payload)
         except ChannelClosed:
@@ -188,10 +188,10 @@ class WorkerLoop:
         """Answer the parent."""
         spent = wire.duration_us(start_ns, time.monotonic_ns())
         if outcome.failure is None:
-            answer: bytes = outcome.answer
+            flags, answer = outcome.answer
             if outcome.failed_at_ns:
                 answer = wire.FAILED_AT.pack(outcome.failed_at_ns) + answer
-            flags = wire.IS_FAILED if outcome.failed_at_ns else 0
+                flags |= wire.IS_FAILED
             self.send(wire.HEADER.pack(wire.RESULT, flags, stage, 0, 0, spent, seq, len(answer)), answer)
         else:
             answer = wire.FAILED_AT.pack(outcome.failed_at_ns) + self._encode_failure(outcome.failure)
@@ -213,14 +213,14 @@ class WorkerLoop:
         key = (first, count)
         self._learn_stages(key, payload[:stages_length])
         if not num_fds:
-            return self._load_and_run(key, payload[stages_length:], None, None, [])
+            return self._load_and_run(flags, key, payload[stages_length:], None, None, [])
         fds = self._channel.receive_descriptors(seq, num_fds)
         num_ends = bool(flags & wire.HAS_PIPE_IN) + bool(flags & wire.HAS_PIPE_OUT)
         ends = iter(fds[:num_ends])
         pipe_in = open_stage_end(next(ends), is_write=False) if flags & wire.HAS_PIPE_IN else None
         pipe_out = open_stage_end(next(ends), is_write=True) if flags & wire.HAS_PIPE_OUT else None
         try:
-            return self._load_and_run(key, payload[stages_length:], pipe_in, pipe_out, fds[num_ends:])
+            return self._load_and_run(flags, key, payload[stages_length:], pipe_in, pipe_out, fds[num_ends:])
         finally:
             for conn in (pipe_in, pipe_out):
                 if conn is not None:  # what run_stage() did not come to
@@ -228,6 +228,7 @@ class WorkerLoop:
 
     def _load_and_run(
         self,
+        flags: int,
         key: tuple[int, int],
         payload: memoryview,
         pipe_in: StageConnection | None,
@@ -241,7 +242,10 @@ class WorkerLoop:
         passed: list[PassedDescriptor] = []
         try:
             try:
-                item, passed = loads_received(payload, fds)
+                if flags & wire.IS_PACKED:
+                    item = self._unpack(payload)
+                else:
+                    item, passed = loads_received(payload, fds)
             except BaseException as ex:
                 raise pickling_error("the item", "", "", ex) from ex
             if len(stages) == 1:
@@ -252,7 +256,14 @@ class WorkerLoop:
                 descriptor.close()
 
     def _serve_local_chain(
-        self, key: tuple[int, int], num_fds: int, stages_length: int, seq: int, payload: memoryview, start_ns: int
+        self,
+        key: tuple[int, int],
+        num_fds: int,
+        stages_length: int,
+        seq: int,
+        payload: memoryview,
+        start_ns: int,
+        is_packed: bool,
     ) -> None:
         """Run a chain inside this process; every stage answers for itself."""
         self._learn_stages(key, payload[:stages_length])
@@ -261,6 +272,8 @@ class WorkerLoop:
         lock = threading.Lock()
 
         def load() -> PipelineWorkItem:
+            if is_packed:
+                return self._unpack(payload[stages_length:])
             item, copies = loads_received(payload[stages_length:], [os.dup(fd) for fd in fds])
             passed.extend(copies)
             return item  # type: ignore[no-any-return]
@@ -289,11 +302,11 @@ class WorkerLoop:
         spent = wire.duration_us(start_ns, time.monotonic_ns())
         self.send(wire.HEADER.pack(wire.CHAIN_ENDED, 0, key[0], 0, 0, spent, seq, len(answer)), answer)
 
-    def _encode_end(self, outcome: Outcome) -> tuple[int, bool, bytes]:
-        """When a stage failed, whether by an exception, and the pickle of that or of its answer."""
+    def _encode_end(self, outcome: Outcome) -> tuple[int, bool, int, bytes]:
+        """When a stage failed, whether by an exception, and the pickle of that or of its answer with its flags."""
         if outcome.failure is None:
-            return outcome.failed_at_ns, False, outcome.answer
-        return outcome.failed_at_ns, True, self._encode_failure(outcome.failure)
+            return outcome.failed_at_ns, False, *outcome.answer
+        return outcome.failed_at_ns, True, 0, self._encode_failure(outcome.failure)
 
     def _learn_stages(self, key: tuple[int, int], data: memoryview) -> None:
         """Take a new pickle of stages, if there is one; the last one counts."""
@@ -335,10 +348,14 @@ class WorkerLoop:
         self.words[POSITION_STAGE] = first + len(stages) - 1
         return run_stage(stages[-1], item, encode=self._encode)
 
-    def _encode(self, item: PipelineWorkItem) -> bytes:
+    def _encode(self, item: PipelineWorkItem) -> tuple[int, bytes]:
+        """The answer's flags, and its bytes."""
+        packed = self._pickler.pack(item)
+        if packed is not None:
+            return wire.IS_PACKED, packed
         portable_item_failures(item)
         try:
-            return self._pickler.dumps(item)
+            return 0, self._pickler.dumps(item)
         except BaseException as ex:
             raise pickling_error("the result", "", "", ex) from ex
 

@@ -20,6 +20,7 @@ from .pacing import Pacing
 from .plain_items import ItemUnpacker, unpack_parts
 from .runs import Entry, Member, SoloRun, describe_item
 from .stage_run import pickling_error, with_worker_traceback
+from .work_item import PipelineWorkItem
 from .workers import Worker, WorkerPool, describe_end
 
 if TYPE_CHECKING:
@@ -202,14 +203,15 @@ class Workforce:
             member.stage_num = fields[2]
             payload = self._note_failed_at(member, payload)
         try:
-            originals = member.originals
-            if flags & wire.IS_PACKED:
-                member.answer = self._unpacker.unpack(payload)
-            else:
-                member.answer = loads_answer(payload, originals) if originals else pickle.loads(payload)
+            member.answer = self._load_answer(flags, payload, member)
         except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
             member.failure = self._unreadable("the result", member, ex)
         self._answered(worker, member)
+
+    def _load_answer(self, flags: int, payload: bytes, member: Member) -> PipelineWorkItem:
+        if flags & wire.IS_PACKED:
+            return self._unpacker.unpack(payload)
+        return loads_answer(payload, member.originals)  # type: ignore[no-any-return]
 
     def _on_chain_ended(self, worker: Worker, payload: bytes) -> None:
         """A chain inside one worker: each stage's answer or failure."""
@@ -229,13 +231,15 @@ class Workforce:
         self._take_end(lead, lead.run.members[number], *end)
         self._deadlines.end_survivors_of(lead)
 
-    def _take_end(self, lead: Member, member: Member, failed_at_ns: int, is_failure: bool, data: bytes) -> None:
+    def _take_end(
+        self, lead: Member, member: Member, failed_at_ns: int, is_failure: bool, flags: int, data: bytes
+    ) -> None:
         member.failed_at_ns = failed_at_ns
         try:
             if is_failure:
                 member.failure = self._items.located(member, with_worker_traceback(*pickle.loads(data)))
             else:
-                member.answer = loads_answer(data, lead.originals)
+                member.answer = self._load_answer(flags, data, lead)
         except BaseException as ex:  # noqa: BLE001 - see _on_result
             member.failure = self._unreadable("the error" if is_failure else "the result", member, ex)
 
