@@ -106,6 +106,8 @@ class PipeConnectionIO(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read up to as many bytes as ``buffer`` has, straight into it; 0 only after the end."""
         reader = self._reader or self._refuse_reading()
+        if type(buffer) is bytearray:  # what copying loops give; each step here can be told
+            return reader.read_into(memoryview(buffer)) if buffer else 0
         try:
             view = memoryview(buffer)
         except TypeError as ex:
@@ -236,7 +238,8 @@ class PipeConnectionIO(io.RawIOBase):
             self.abort(_describe(exc_type, exc))
 
     def __del__(self) -> None:
-        if self._connection is not None:
+        connection = self._connection
+        if connection is not None and not connection.closed:
             self._end(encode_abort("the writing end was dropped without having been closed"))
 
     def _end(self, frame: bytes) -> None:
