@@ -6,6 +6,8 @@ import gc
 import os
 import threading
 import time
+import weakref
+from concurrent.futures import CancelledError
 
 import pytest
 from pipeline_harness import PATIENCE_S, result
@@ -77,12 +79,14 @@ def test_shutdown_may_cancel_what_is_pending(runner, gate, stage_of):
     pipeline = runner(stage_of(wait_if_told), max_simultaneous_work_items=1)
     running, *pending = [pipeline.submit(Item(gate.path)) for _ in range(4)]
     gate.wait_for(1)
-    gate.open(4)  # whatever has been started by now may end
-    pipeline.shutdown(cancel_pending=True)
+    pipeline.shutdown(wait=False, cancel_pending=True)
+    with pytest.raises(CancelledError):
+        pending[-1].result(PATIENCE_S)
+    gate.open(4)
+    pipeline.shutdown()
     assert running.result(0).exceptions is None
-    # What had been started when the gate opened was not pending any more.
+    # What had been started before was not pending any more.
     assert [future.done() for future in pending] == [True] * 3
-    assert pending[-1].cancelled()
     assert pipeline.was_graceful_shutdown
 
 
@@ -174,3 +178,22 @@ def test_a_pipeline_that_was_shut_down_without_waiting_ends_though_it_is_kept(ru
     while any(thread.name.startswith(own) for thread in threading.enumerate()):
         assert time.monotonic() < deadline, "its threads live on"
         os.sched_yield()
+
+
+@BOTH_KINDS
+@pytest.mark.parametrize("serial", [False, True])
+def test_what_a_pipeline_held_is_freed_when_it_is_dropped_after_its_shutdown(stage_of, serial):
+    """By nobody but the last reference to it."""
+    pipeline = MultiprocessingPipeline(stages=[stage_of(), stage_of()], serial=serial)
+    for future in [pipeline.submit(Item(n)) for n in range(10)]:
+        result(future)
+    pipeline.shutdown()
+    engine = pipeline._engine
+    held = [weakref.ref(each) for each in (engine, engine.items, engine.scheduler)]
+    gc.collect()
+    gc.disable()
+    try:
+        del engine, pipeline, future
+        assert [reference() for reference in held] == [None] * 3
+    finally:
+        gc.enable()

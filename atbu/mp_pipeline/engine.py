@@ -142,6 +142,9 @@ class Engine:
             self._close()
             if not self.threads.close(self.grace_s if self.is_abandoned else 0.0) and self.is_abandoned:
                 self.threads.slots.close()
+            for part in (self.items, self.deadlines, self.dispatcher, self.workforce):
+                if part is not None:  # it knows us and we know it: undone, nothing waits for the garbage collector
+                    vars(part).pop("_engine", None)
 
     def _turn(self) -> None:
         """Wait, take in what came, decide, send."""

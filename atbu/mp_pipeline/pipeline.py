@@ -316,6 +316,7 @@ class MultiprocessingPipeline:
         assert self._engine.thread is not None
         self._engine.thread.join()
         wait_until_gone(self._engine.thread)
+        self._finalizer.detach()  # there is nothing left to end
         still_running = self._threads.close(self._engine.grace_s)
         if not still_running:
             self._slots.close()
