@@ -27,6 +27,8 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "pipe_throughput": ("pipe_rows", "run"),
     "cli_stream": ("cli_stream", "run"),
     "cli_start": ("cli_start", "run"),
+    "pass_through": ("pass_through", "run"),
+    "line_filter": ("line_filter", "run"),
 }
 
 
