@@ -30,6 +30,8 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "codecs": ("codecs", "run"),
     "cli_start": ("cli_start", "run"),
     "resume": ("cli_resume", "run"),
+    "pass_through": ("pass_through", "run"),
+    "line_filter": ("line_filter", "run"),
 }
 
 

@@ -22,8 +22,11 @@ _MAX_LINE_BYTES: Final = 64 << 20
 class FunctionStage(Protocol):
     """What a stage is that applies a function."""
 
-    function: Callable[..., Any]
     options: dict[str, Any]
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What is applied."""
 
     @property
     def label(self) -> str:

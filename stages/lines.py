@@ -19,16 +19,23 @@ class _AppliedFunction(ByteStage):
 
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
         super().__init__()
+        if isinstance(function, str):
+            function = _imported(function)
+        # A decorated function's name leads to the filter, so the filter is what can be pickled.
+        self._applied: FilterStage | Callable[..., Any] = function
         if isinstance(function, FilterStage):
             options = function.options | options
             function = function.function
-        if isinstance(function, str):
-            function = _imported(function)
         if not callable(function) or isinstance(function, type):
             raise ValueError(f"function must lead to a function, not to {type(function).__name__}")
         _check_options(function, options)
-        self.function: Callable[..., Any] = function
         self.options = options
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The user's own function."""
+        applied = self._applied
+        return applied.function if isinstance(applied, FilterStage) else applied
 
 
 class LinesStage(_AppliedFunction):

@@ -79,9 +79,14 @@ def test_lines_are_the_same_however_they_arrive(text, cuts):
     assert seen == [line for line in text.replace(b"\n", b"\n\0").split(b"\0") if line] or b"\0" in text
 
 
-def test_a_decorated_filter_can_be_named_too():
+@all_ways
+def test_a_decorated_filter_can_be_named_too(tmp_path, way):
     """Its options come from both places."""
-    assert through(LinesStage(decorated(word="a"), word="b"), b"a\nb\n") == b"a\n"
+    (tmp_path / "x").write_bytes(b"a\nb\n")
+    for stage, made in ((LinesStage(decorated(word="a"), word="b"), b"a\n"), (LinesStage(decorated, word="a"), b"b\n")):
+        item = run([stage, WriteStage()], file_item(tmp_path / "x", tmp_path / "y", force=True), way)
+        publish(item)
+        assert (tmp_path / "y").read_bytes() == made
 
 
 @pytest.mark.parametrize(
