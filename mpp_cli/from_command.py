@@ -40,16 +40,7 @@ class Command:
     @property
     def name(self) -> str:
         """What the run calls it."""
-        return f"command {self._short_name}"
-
-    @property
-    def label(self) -> str:
-        """What an error calls it."""
-        return f"command '{shown(self._short_name)}'"
-
-    @property
-    def _short_name(self) -> str:
-        return os.path.basename(self.argv[0]) or self.argv[0]
+        return f"command {os.path.basename(self.argv[0]) or self.argv[0]}"
 
 
 def read_command(is_wanted: bool, argv: Sequence[str] | None, ok_status: str | None, files_from: str | None) -> Command:
@@ -114,7 +105,7 @@ def command_job(command: Command, target: Target) -> CommandJob:
             output.close()
             report.close()
             raise
-    source = CommandSource(output, report, command.label, command.ok_status)
+    source = CommandSource(output, report, f"'{shown(command.name)}'", command.ok_status)
     return CommandJob(FileItem(source, target, name=command.name), is_stream=True, program=program)
 
 
