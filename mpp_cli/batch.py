@@ -30,6 +30,7 @@ from .progress.reporter import Reporter
 from .remove_source import SourceRemover
 from .settling import Ended, Settler
 from .signals import StopFlag
+from .stop_pipe import StopPipe
 from .units import Unit, batch_unit, single_unit, unpack
 
 #: How long items from named files may go on after the first stop signal.
@@ -112,6 +113,7 @@ class Batch:
         self._list_descriptor: int | None = None
         self._under_way: dict[Future[object], Unit] = {}
         self._ended: deque[Future[object]] = deque()
+        self._stop_pipe = StopPipe()
         self._poll = select.poll()
         self._poll.register(stop, select.POLLIN)
         self._started_s = time.monotonic()
@@ -147,6 +149,7 @@ class Batch:
                 self._settler.drop(entry)
         self._under_way.clear()
         self._drop_waiting()
+        self._stop_pipe.close()
         end_s = time.monotonic() + STOP_GRACE_S
         self._settler.end_removing(lambda: self._stop.count > 1 or (self._stop.count > 0 and time.monotonic() > end_s))
         self._reporter.close()
@@ -241,7 +244,7 @@ class Batch:
     def _submit(self, entries: list[Entry]) -> bool:
         planner = self._planner
         if planner.is_small(entries[0]):
-            unit, failed = batch_unit(entries)
+            unit, failed = batch_unit(entries, self._stop_pipe.read_end)
             self._settle((one.entry.number, one) for one in failed)
         else:
             size = entries[0].size
@@ -307,6 +310,7 @@ class Batch:
         if self._jobs is not None or len(self._planner):
             self.outcome.was_cut_short = True
         self._jobs = None
+        self._stop_pipe.close_write_end()
         for future in list(self._under_way):
             future.cancel()  # what has not begun does not begin
         self._drop_waiting()

@@ -7,14 +7,14 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from mpp_stages.naming import OutputNamer, same_name
 
 from .errors import shown
-from .inputs.found import EXISTS, IS_OURS, Folder, FoundFile, Skipped
+from .inputs.found import DONE_BEFORE, EXISTS, IS_OURS, Folder, FoundFile, Skipped
 from .inputs.seen import SeenNames
 
 #: Folders below --output-dir that are known to be there.
@@ -54,6 +54,7 @@ class Outputs:
         skip_existing: Whether an input whose output is there is passed over.
         may_collide: Whether two inputs might get one output, or an output be met as an input. Where they cannot,
             nothing is remembered.
+        is_done: Asked where an output is there: whether an earlier run, whose journal is gone on with, made it.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Outputs:
         force: bool,
         skip_existing: bool,
         may_collide: bool,
+        is_done: Callable[[FoundFile, str], bool] | None = None,
     ) -> None:
         self._namer = namer
         self._output_dir = output_dir
         self._force = force
         self._skip_existing = skip_existing
+        self._is_done = is_done
         self._taken = SeenNames() if may_collide else None
         self._real_output_dir = None if output_dir is None else os.path.join(os.path.realpath(output_dir), "")
         self._absolute_output_dir = None if output_dir is None else os.path.join(os.getcwd(), output_dir, "")
@@ -107,6 +110,8 @@ class Outputs:
             raise TargetTaken(shown_target)
         # Most are not there, and access() says so without an exception.
         if os.access(final, os.F_OK, follow_symlinks=False):
+            if self._is_done is not None and self._is_done(found, final):
+                return Skipped(found.name, DONE_BEFORE, found.path, final)
             if self._skip_existing:
                 return Skipped(found.name, EXISTS, found.path, final)
             self._refuse_existing(final, shown_target)

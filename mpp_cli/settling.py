@@ -21,6 +21,7 @@ from .planner import Entry
 from .progress.reporter import Reporter
 from .remove_source import NotRemoved, SourceRemover, not_removed_line
 from .signals import StopFlag
+from .tell import has_log, note
 
 #: So many commits in one go with stop signals kept waiting, though looked at before each; a millisecond or so.
 _COMMITS_AT_ONCE: Final = 32
@@ -80,15 +81,14 @@ class Settler:
         for one in ended:
             if isinstance(one, Ended) and _is_for_publishing(one):
                 complete.append(one)
-                if len(complete) < _COMMITS_AT_ONCE:
-                    continue
+                continue
             self._publish_all(complete)
             complete = []
             if isinstance(one, Refused):
                 self._refuse(one)
             elif isinstance(one, Skipped):
                 self._skip(one)
-            elif not _is_for_publishing(one):
+            else:
                 self._settle_one(one)
         self._publish_all(complete)
 
@@ -96,7 +96,8 @@ class Settler:
         """An input that could not even begin."""
         self._fail(refused.name, [refused.error])
         for observer in self._observers:
-            observer.item_ended(ItemResult(refused.name, None, None, "failed", errors=(refused.error,)))
+            source_path = None if refused.name == "stdin" else refused.name
+            observer.item_ended(ItemResult(refused.name, source_path, None, "failed", errors=(refused.error,)))
 
     def _skip(self, skipped: Skipped) -> None:
         self.outcome.skipped[skipped.reason] += 1
@@ -133,9 +134,12 @@ class Settler:
             self._publish_directly(one)
 
     def _publish_all(self, ended: Sequence[Ended]) -> None:
-        """Give their names to files that are complete. Nothing is printed with signals held: that may block."""
-        if not ended:
-            return
+        """Give their names to files that are complete."""
+        for first in range(0, len(ended), _COMMITS_AT_ONCE):
+            self._publish_some(ended[first : first + _COMMITS_AT_ONCE])
+
+    def _publish_some(self, ended: Sequence[Ended]) -> None:
+        """So many that signals are not held for long; nothing is printed meanwhile, for that may block."""
         problems: list[BaseException | None] = []
         stop, observers = self._stop, self._observers
         with stop.held():
@@ -206,6 +210,8 @@ class Settler:
         self._reporter.say(failure_line(name, root_cause(errors)))
         if self._verbose:
             self._reporter.say(traceback_text(errors))
+        elif has_log():
+            note(traceback_text(errors))
 
     def _end(self, one: Ended, status: Status) -> None:
         entry = one.entry

@@ -12,12 +12,14 @@ that is larger than it was, output without bounds) is left to be done alone.
 from __future__ import annotations
 
 import pickle
+import select
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from atbu.mp_pipeline.counters import counter
+from atbu.mp_pipeline.descriptors import PassedDescriptor
 from atbu.mp_pipeline.plain_stages import look_at
 from atbu.mp_pipeline.stage import PipelineStage, SubprocessPipelineStage
 from atbu.mp_pipeline.stage_run import describe_failure, portable_failure, with_worker_traceback
@@ -25,7 +27,7 @@ from atbu.mp_pipeline.work_item import PipelineWorkItem
 
 from .byte_stage import ByteStage, FilterStage
 from .file_item import FileItem
-from .memory_ends import MemorySink, MemorySource, NotForMemory, read_small_file, write_all
+from .memory_ends import MemorySink, MemorySource, NotForMemory, read_small_file
 from .write import WriteStage
 
 #: Up to this size a file is small: larger ones gain nothing, for a trip costs less than a hundredth of their work.
@@ -34,6 +36,8 @@ SMALL_FILE_BYTES: Final = 4 << 20
 _MAX_OUTPUT_BYTES: Final = 16 << 20
 #: Those that the sink sets on each item, and the bytes read.
 _NUM_USUAL_ATTRIBUTES: Final = 4
+#: How often a worker looks whether to stop.
+_LOOK_NS: Final = 1_000_000
 #: With a shorter time limit the limit of a single file would often be that of a batch.
 MIN_TIMEOUT_S: Final = 1.0
 
@@ -89,14 +93,16 @@ class FileBatch(PipelineWorkItem):
     Args:
         files: What is to be done.
         budget_s: After this time no further file is begun.
+        stop: The read end of a pipe: when its other end is closed, no further file is begun.
     """
 
     results: BatchResults | None = None
 
-    def __init__(self, files: Sequence[SmallFile], budget_s: float) -> None:
+    def __init__(self, files: Sequence[SmallFile], budget_s: float, stop: PassedDescriptor | None = None) -> None:
         super().__init__()
         self.files = files
         self.budget_s = budget_s
+        self.stop = stop
 
     @property
     def name(self) -> str:
@@ -137,11 +143,17 @@ class SmallFilesStage(SubprocessPipelineStage):
         if self._makers is None:
             self._makers = [_maker(stage) for stage in self._stages]
         files, pwi.files = pwi.files, ()
+        stop = None
+        if pwi.stop is not None:
+            stop = select.poll()
+            stop.register(pwi.stop.fileno(), 0)
+            pwi.stop = None
         pwi.results = results = BatchResults()
         add_figure = results.figures.append
         begun_ns = time.monotonic_ns()
         end_ns = begun_ns + int(pwi.budget_s * 1e9)
-        total_in = 0
+        look_ns = begun_ns + _LOOK_NS
+        total_in = total_out = 0
         try:
             for number, file in enumerate(files):
                 item = FileItem.of_paths(*file)
@@ -151,11 +163,18 @@ class SmallFilesStage(SubprocessPipelineStage):
                 add_figure(item.bytes_written)
                 add_figure(now_ns - begun_ns)
                 total_in += item.bytes_read
+                total_out += item.bytes_written
                 begun_ns = now_ns
                 if now_ns >= end_ns:
                     break
+                if now_ns >= look_ns and stop is not None:
+                    if stop.poll(0):
+                        break
+                    look_ns = now_ns + _LOOK_NS
         finally:
-            counter("bytes_in").add(total_in)  # the sink counts what it writes
+            counter("bytes_in").add(total_in)
+            if not self._stages[-1].taps:  # with them it counts itself
+                counter("bytes_out").add(total_out)
         return pwi
 
     def _do(self, item: FileItem, number: int, results: BatchResults) -> None:
@@ -165,9 +184,11 @@ class SmallFilesStage(SubprocessPipelineStage):
         stage: ByteStage = self._stages[0]
         attributes = item.__dict__
         found: dict[str, Any] = {}
+        bytes_read = 0
         try:
             try:
-                data, item.source_status = read_small_file(item.source.path, SMALL_FILE_BYTES)  # type: ignore[union-attr]
+                path = item.source.path  # type: ignore[union-attr]
+                data, item.source_status, item.is_source_bare = read_small_file(path, SMALL_FILE_BYTES)
             except OSError:
                 raise NotForMemory from None  # alone it will say why
             bytes_read = len(data)
@@ -181,15 +202,16 @@ class SmallFilesStage(SubprocessPipelineStage):
                     found |= attributes
                     attributes.clear()
             stage = make_sink()
-            with stage.open_output(item) as raw:
-                if getattr(stage, "taps", ()):
+            if stage.taps:
+                with stage.open_output(item) as raw:
                     stage.work_between(MemorySource(data), raw, item, reads_to_end=True)  # type: ignore[arg-type]
-                else:
-                    write_all(raw, data)
+            else:
+                stage.write_whole(data, item)  # type: ignore[attr-defined]  # can_batch() knows the sink
             item.bytes_read = bytes_read
         except NotForMemory:
             results.alone.add(number)
         except BaseException as ex:  # noqa: BLE001 - whatever a stage raises fails this file alone
+            item.bytes_read = bytes_read
             text = describe_failure(ex)
             results.failures[number] = FileFailure(stage.label, pickle.dumps((portable_failure(ex, text), text)))
         else:
@@ -232,7 +254,7 @@ def _is_plain(stage: PipelineStage) -> bool:
         and cls.perform_stage_work is ByteStage.perform_stage_work
         and cls.work_between is ByteStage.work_between
         and cls.is_for_stage is ByteStage.is_for_stage
-        and all(type(each).prepare is ByteStage.prepare for each in (stage, *stage.taps))  # type: ignore[attr-defined]
+        and all(type(each).prepare is ByteStage.prepare for each in (stage, *getattr(stage, "taps", ())))
         and cls.is_pipe_with_next_stage is ByteStage.is_pipe_with_next_stage
         # What a stage wants to be tried again for is tried again by the pipeline.
         and not stage.retry_on

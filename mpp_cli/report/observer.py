@@ -7,8 +7,8 @@ import os
 import stat
 import time
 
-from mpp_stages.commit import temporary_beside
 from mpp_stages.endpoints import follow_links
+from mpp_stages.temporaries import temporary_beside
 
 from mpp_cli.errors import UsageProblem, shown
 from mpp_cli.observers import ItemResult, Observer, RunStart, RunSummary
