@@ -27,6 +27,7 @@ from .outcome import Outcome
 from .planner import LOOK_AHEAD, Entry, Planner
 from .progress.figures import Figures
 from .progress.reporter import Reporter
+from .remove_source import SourceRemover
 from .settling import Ended, Settler
 from .signals import StopFlag
 from .stop_pipe import StopPipe
@@ -88,6 +89,7 @@ class Batch:
         reporter: Reporter,
         settings: BatchSettings,
         observers: Observers = (),
+        remover: SourceRemover | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._jobs: Iterator[Job | Refused | Skipped | NotYet] | None = jobs
@@ -97,7 +99,12 @@ class Batch:
         self._observers = observers
         self._planner = Planner(settings.workers, settings.small_bytes, in_order=settings.keep_order)
         self._settler = Settler(
-            stop, reporter, observers, verbose=settings.verbose, is_single=settings.items_total == 1
+            stop,
+            reporter,
+            observers,
+            verbose=settings.verbose,
+            is_single=settings.items_total == 1,
+            remover=remover,
         )
         self._in_order: InOrder[Ended | Refused | Skipped] = InOrder()
         self._num_found = 0
@@ -125,6 +132,7 @@ class Batch:
         while self._go_on():
             self._wait()
             self._settle_ended()
+            self._settler.go_on_removing()
             self._show_progress()
         return self.outcome
 
@@ -142,6 +150,8 @@ class Batch:
         self._under_way.clear()
         self._drop_waiting()
         self._stop_pipe.close()
+        end_s = time.monotonic() + STOP_GRACE_S
+        self._settler.end_removing(lambda: self._stop.count > 1 or (self._stop.count > 0 and time.monotonic() > end_s))
         self._reporter.close()
 
     def figures(self) -> Figures:

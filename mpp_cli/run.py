@@ -26,6 +26,7 @@ from .outcome import Outcome
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
+from .remove_source import SourceRemover
 from .signals import StopFlag
 from .stdio import Stdio
 from .sweeping import Sweeper
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
+#: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
+_COLLECT_AFTER: Final = 50_000
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
 _UNITS_AHEAD: Final = 4
 
@@ -175,6 +178,7 @@ def _run_batch(
         total_bytes = _total_bytes(options.inputs)
     if any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
+    gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off
     stage_for_small_files = None if goes_to_stdout or search.is_one_file else _stage_for_small_files(stages)
     # Before anything that starts a thread or a handler: the pipeline forks a template of this process.
@@ -186,6 +190,7 @@ def _run_batch(
         # One long file leaves workers for the others. Idle ones keep memory, which --max-memory is about.
         max_workers=jobs if search.is_one_file or limits.max_memory else jobs * len(stages),
     )
+    gc.set_threshold(_COLLECT_AFTER)  # here alone: what the stages do in workers is not known
     stop = StopFlag()
     stop.install()
     # Folders are listed to their end in a run that does so anyway, or that a person has begun again.
@@ -207,6 +212,7 @@ def _run_batch(
             verbose=options.verbose,
         ),
         watch.observers,
+        remover=SourceRemover(options.output_dir) if options.remove_source else None,
     )
     try:
         watch.begin(
@@ -300,6 +306,6 @@ def _status(outcome: Outcome, search: Search) -> int:
     if outcome.was_cut_short and outcome.failed:
         tell("mpp: stopped after the first failure, as --fail-fast wants it; some inputs were not begun")
         return exit_codes.FAILED
-    if outcome.failed:
+    if outcome.failed or outcome.not_removed:
         return exit_codes.FAILED if search.is_one_file else exit_codes.SOME_FAILED
     return exit_codes.DONE

@@ -7,7 +7,7 @@ ended ──▶ stop flag? ──▶ before_publish ──▶ publish ──▶ 
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWorkerDied
@@ -19,6 +19,7 @@ from .observers import ItemResult, Observers, Status
 from .outcome import Outcome
 from .planner import Entry
 from .progress.reporter import Reporter
+from .remove_source import NotRemoved, SourceRemover, not_removed_line
 from .signals import StopFlag
 from .tell import has_log, note
 
@@ -51,10 +52,18 @@ class Settler:
     Args:
         verbose: Whether tracebacks and finished files are told.
         is_single: There is one input only: its failure is the run's, and there is nothing to say of others.
+        remover: Removes the sources of what is done, where that is wanted.
     """
 
     def __init__(
-        self, stop: StopFlag, reporter: Reporter, observers: Observers, *, verbose: bool, is_single: bool
+        self,
+        stop: StopFlag,
+        reporter: Reporter,
+        observers: Observers,
+        *,
+        verbose: bool,
+        is_single: bool,
+        remover: SourceRemover | None = None,
     ) -> None:
         self.outcome = Outcome()
         #: The pipeline is being ended: what fails now, fails of that.
@@ -64,6 +73,7 @@ class Settler:
         self._observers = observers
         self._verbose = verbose
         self._is_single = is_single
+        self._remover = remover
 
     def settle(self, ended: Sequence[Ended | Refused | Skipped]) -> None:
         """Settle these, in their order. Raises nothing that they cause."""
@@ -71,15 +81,14 @@ class Settler:
         for one in ended:
             if isinstance(one, Ended) and _is_for_publishing(one):
                 complete.append(one)
-                if len(complete) < _COMMITS_AT_ONCE:
-                    continue
+                continue
             self._publish_all(complete)
             complete = []
             if isinstance(one, Refused):
                 self._refuse(one)
             elif isinstance(one, Skipped):
                 self._skip(one)
-            elif not _is_for_publishing(one):
+            else:
                 self._settle_one(one)
         self._publish_all(complete)
 
@@ -97,6 +106,21 @@ class Settler:
         for observer in self._observers:
             observer.item_ended(ItemResult(skipped.name, skipped.source_path, skipped.target_path, "skipped"))
 
+    def go_on_removing(self) -> None:
+        """Begin the removal of sources that is due, and tell what had to be left."""
+        if self._remover is not None:
+            self._tell_not_removed(self._remover.look())
+
+    def end_removing(self, must_end: Callable[[], bool]) -> None:
+        """Remove what sources are left, but no longer than ``must_end`` allows."""
+        if self._remover is not None:
+            self._tell_not_removed(self._remover.close(must_end))
+
+    def _tell_not_removed(self, sources: Sequence[NotRemoved]) -> None:
+        for not_removed in sources:
+            self.outcome.not_removed += 1
+            self._reporter.say(not_removed_line(not_removed))
+
     def drop(self, entry: Entry) -> None:
         """Let go of an entry that the end of the run has ended."""
         self._end(Ended(entry, is_stopped=True), "stopped")
@@ -110,9 +134,12 @@ class Settler:
             self._publish_directly(one)
 
     def _publish_all(self, ended: Sequence[Ended]) -> None:
-        """Give their names to files that are complete. Nothing is printed with signals held: that may block."""
-        if not ended:
-            return
+        """Give their names to files that are complete."""
+        for first in range(0, len(ended), _COMMITS_AT_ONCE):
+            self._publish_some(ended[first : first + _COMMITS_AT_ONCE])
+
+    def _publish_some(self, ended: Sequence[Ended]) -> None:
+        """So many that signals are not held for long; nothing is printed meanwhile, for that may block."""
         problems: list[BaseException | None] = []
         stop, observers = self._stop, self._observers
         with stop.held():
@@ -192,6 +219,8 @@ class Settler:
         item = job.item
         if status == "done":
             self.outcome.done += 1
+            if self._remover is not None:
+                self._remover.published(job)
             if self._verbose:
                 figures = f"{item.bytes_read} -> {item.bytes_written} bytes"
                 found = "".join(f"; {finding}" for finding in item.findings)

@@ -66,7 +66,17 @@ class FileItem(PipelineWorkItem):
     """
 
     # Slots are not among the attributes that stage_complete() carries back: they belong to the parent.
-    __slots__ = ("_final", "_is_published", "_side_outputs", "_temporary", "name", "source", "source_status", "target")
+    __slots__ = (
+        "_final",
+        "_is_published",
+        "_side_outputs",
+        "_temporary",
+        "is_source_bare",
+        "name",
+        "source",
+        "source_status",
+        "target",
+    )
 
     #: Bytes that the first stage has read from the source.
     bytes_read: int = 0
@@ -78,8 +88,10 @@ class FileItem(PipelineWorkItem):
     is_written: bool = False
     #: Set by the sink when the output is on the disk, so that its name has to follow it there.
     is_synced: bool = False
-    #: The source's status after it was read, where one process does all; not carried back.
+    #: The source's status after it was read, where one process does all, and whether it has no extended attributes,
+    #: for certain. Not carried back.
     source_status: os.stat_result | None
+    is_source_bare: bool
 
     def __init__(self, source: Source, target: Target, *, name: str) -> None:
         super().__init__()
@@ -92,6 +104,7 @@ class FileItem(PipelineWorkItem):
         self._final: str | None = None
         self._is_published = False
         self.source_status = None
+        self.is_source_bare = False
 
     def __str__(self) -> str:
         return self.name
@@ -107,6 +120,7 @@ class FileItem(PipelineWorkItem):
         item._final = None
         item._is_published = False
         item.source_status = None
+        item.is_source_bare = False
         return item
 
     @property
@@ -166,7 +180,7 @@ class FileItem(PipelineWorkItem):
         """
         if self._is_published:
             return
-        if self.is_failed or not self.is_written:
+        if self.exceptions or not self.is_written:
             raise InvalidStateError(f"{self.name!r} was not written by every stage, so it cannot be published")
         for key, side in self.side_outputs.items():
             side.publish(take_held_back(self, key), is_to_sync(self))
@@ -192,8 +206,9 @@ class FileItem(PipelineWorkItem):
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        for result in ("held_back", "is_written"):
-            self.__dict__.pop(result, None)  # back to the class's
+        if self.__dict__:
+            for result in ("held_back", "is_written"):
+                self.__dict__.pop(result, None)  # back to the class's
 
     def _publish_temporary(self, force: bool) -> None:
         if self._temporary is None or self._final is None:

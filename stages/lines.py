@@ -26,10 +26,7 @@ class _AppliedFunction(ByteStage):
             function = _imported(function)
         if not callable(function) or isinstance(function, type):
             raise ValueError(f"function must lead to a function, not to {type(function).__name__}")
-        try:
-            inspect.signature(function).bind(None, **options)
-        except TypeError as ex:
-            raise ValueError(f"{function.__name__}(): {ex}") from None
+        _check_options(function, options)
         self.function: Callable[..., Any] = function
         self.options = options
 
@@ -74,6 +71,21 @@ class ChunksStage(_AppliedFunction):
 
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
         apply_to_chunks(self, reader, writer, item)
+
+
+def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Refuse options that the function, called with one argument and these, would not take."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    known = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    for name in options:
+        if name not in known and not takes_any:
+            has = f"; it has {', '.join(known)}" if known else "; it has none"
+            raise ValueError(f"{name!r} is not an option of the function {function.__name__!r}{has}")
+    try:
+        inspect.signature(function).bind(None, **options)
+    except TypeError as ex:
+        raise ValueError(f"the function {function.__name__!r}: {ex}") from None
 
 
 def _imported(reference: str) -> Any:

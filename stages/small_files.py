@@ -27,7 +27,7 @@ from atbu.mp_pipeline.work_item import PipelineWorkItem
 
 from .byte_stage import ByteStage, FilterStage
 from .file_item import FileItem
-from .memory_ends import MemorySink, MemorySource, NotForMemory, read_small_file, write_all
+from .memory_ends import MemorySink, MemorySource, NotForMemory, read_small_file
 from .write import WriteStage
 
 #: Up to this size a file is small: larger ones gain nothing, for a trip costs less than a hundredth of their work.
@@ -153,7 +153,7 @@ class SmallFilesStage(SubprocessPipelineStage):
         begun_ns = time.monotonic_ns()
         end_ns = begun_ns + int(pwi.budget_s * 1e9)
         look_ns = begun_ns + _LOOK_NS
-        total_in = 0
+        total_in = total_out = 0
         try:
             for number, file in enumerate(files):
                 item = FileItem.of_paths(*file)
@@ -163,6 +163,7 @@ class SmallFilesStage(SubprocessPipelineStage):
                 add_figure(item.bytes_written)
                 add_figure(now_ns - begun_ns)
                 total_in += item.bytes_read
+                total_out += item.bytes_written
                 begun_ns = now_ns
                 if now_ns >= end_ns:
                     break
@@ -171,7 +172,9 @@ class SmallFilesStage(SubprocessPipelineStage):
                         break
                     look_ns = now_ns + _LOOK_NS
         finally:
-            counter("bytes_in").add(total_in)  # the sink counts what it writes
+            counter("bytes_in").add(total_in)
+            if not self._stages[-1].taps:  # with them it counts itself
+                counter("bytes_out").add(total_out)
         return pwi
 
     def _do(self, item: FileItem, number: int, results: BatchResults) -> None:
@@ -181,9 +184,11 @@ class SmallFilesStage(SubprocessPipelineStage):
         stage: ByteStage = self._stages[0]
         attributes = item.__dict__
         found: dict[str, Any] = {}
+        bytes_read = 0
         try:
             try:
-                data, item.source_status = read_small_file(item.source.path, SMALL_FILE_BYTES)  # type: ignore[union-attr]
+                path = item.source.path  # type: ignore[union-attr]
+                data, item.source_status, item.is_source_bare = read_small_file(path, SMALL_FILE_BYTES)
             except OSError:
                 raise NotForMemory from None  # alone it will say why
             bytes_read = len(data)
@@ -197,15 +202,16 @@ class SmallFilesStage(SubprocessPipelineStage):
                     found |= attributes
                     attributes.clear()
             stage = make_sink()
-            with stage.open_output(item) as raw:
-                if getattr(stage, "taps", ()):
+            if stage.taps:
+                with stage.open_output(item) as raw:
                     stage.work_between(MemorySource(data), raw, item, reads_to_end=True)  # type: ignore[arg-type]
-                else:
-                    write_all(raw, data)
+            else:
+                stage.write_whole(data, item)  # type: ignore[attr-defined]  # can_batch() knows the sink
             item.bytes_read = bytes_read
         except NotForMemory:
             results.alone.add(number)
         except BaseException as ex:  # noqa: BLE001 - whatever a stage raises fails this file alone
+            item.bytes_read = bytes_read
             text = describe_failure(ex)
             results.failures[number] = FileFailure(stage.label, pickle.dumps((portable_failure(ex, text), text)))
         else:
@@ -248,7 +254,7 @@ def _is_plain(stage: PipelineStage) -> bool:
         and cls.perform_stage_work is ByteStage.perform_stage_work
         and cls.work_between is ByteStage.work_between
         and cls.is_for_stage is ByteStage.is_for_stage
-        and all(type(each).prepare is ByteStage.prepare for each in (stage, *stage.taps))  # type: ignore[attr-defined]
+        and all(type(each).prepare is ByteStage.prepare for each in (stage, *getattr(stage, "taps", ())))
         and cls.is_pipe_with_next_stage is ByteStage.is_pipe_with_next_stage
         # What a stage wants to be tried again for is tried again by the pipeline.
         and not stage.retry_on

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import re
 import stat
@@ -22,6 +23,12 @@ FOREIGN_MAX_AGE_S: Final = 24 * 3600
 _NAME: Final = re.compile(r"\.mpp-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?[0-9a-f-]{1,40}\.tmp")
 _START_FIELD: Final = 22
 _UNKNOWN: Final = "00000000"
+
+
+_NUMBER_MASK: Final = (1 << 40) - 1
+# Counted, from where nobody else does; a copy of this process has a pid of its own. (A call to the kernel for each
+# would take longer than all the rest of a name.)
+_numbers = itertools.count(int.from_bytes(os.urandom(5), "big"))
 
 
 class _Owner(NamedTuple):
@@ -36,9 +43,8 @@ def temporary_beside(final: str) -> str:
     Short and made of nothing of the target's, so that a target of 255 bytes has one too.
     """
     owner = _own(os.getpid())
-    return os.path.join(
-        os.path.dirname(final), f".mpp-{owner.place}-{owner.pid}-{owner.start}-{os.urandom(5).hex()}.tmp"
-    )
+    number = next(_numbers) & _NUMBER_MASK
+    return f"{final[: final.rfind('/') + 1]}.mpp-{owner.place}-{owner.pid}-{owner.start}-{number:010x}.tmp"
 
 
 def is_temporary_name(name: str) -> bool:
