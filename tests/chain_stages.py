@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import os
@@ -9,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 from pipeline_harness import note_in
@@ -219,6 +221,32 @@ def end_to_nobody(item: Any) -> Any:
     _wait_until_the_reader_has_gone(item)
     if item.user_obj:
         writer.write_eof(b"")
+    return item
+
+
+class MeetsWhilePickled:
+    """Waits, while it is pickled, for another thread of the process to pickle one as well; not for long."""
+
+    meeting = threading.Barrier(2)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self.meeting.wait(0.2)
+        return MeetsWhilePickled, (self.text,)
+
+
+def produce_and_meet_while_pickled(item: Any) -> Any:
+    PipeConnectionIO(item.pipe_out, is_write=True).write_eof(bytes(MORE_THAN_A_PIPE_HOLDS))
+    item.produced = ["produced", MeetsWhilePickled("produced"), "produced, too"]
+    return item
+
+
+def consume_and_meet_while_pickled(item: Any) -> Any:
+    item.user_obj = len(PipeConnectionIO(item.pipe_in, is_write=False).read())
+    item.consumed = ["consumed", MeetsWhilePickled("consumed"), "consumed, too"]
     return item
 
 

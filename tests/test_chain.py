@@ -183,6 +183,17 @@ def test_the_last_stage_has_nobody_to_pipe_to(runner):
     assert "the very last" in str(item.exceptions[0])
 
 
+@pytest.mark.parametrize("letters", PAIRS)
+def test_answers_that_are_pickled_at_the_same_time_do_not_mix(runner, letters):
+    """Where the stages share a process."""
+    stages = chain(letters, work.produce_and_meet_while_pickled, work.consume_and_meet_while_pickled)
+    (item,) = results(runner(*stages), [_item(letters)])
+    assert item.exceptions is None
+    assert item.user_obj == work.MORE_THAN_A_PIPE_HOLDS
+    for words, word in ((item.produced, "produced"), (item.consumed, "consumed")):
+        assert [words[0], words[1].text, words[2]] == [word, word, f"{word}, too"]
+
+
 # -- the verdict
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 from pipeline_harness import result
@@ -159,6 +160,25 @@ def test_large_numbers_add_up(runner):
 
 def _count_terabytes(item):
     counter("bytes_in").add(2**50)
+    return item
+
+
+@pytest.mark.parametrize("stage_of", [process_stage, thread_stage])
+def test_an_update_costs_a_stage_less_than_a_microsecond(runner, stage_of):
+    """Of its own CPU time, whatever else the machine does."""
+    (item,) = results(runner(stage_of(_time_updates), counters=NAMES), [Item()])
+    assert item.user_obj < 1.0
+
+
+def _time_updates(item):
+    updated = counter("bytes_in")
+    turns = []
+    for _ in range(20):
+        start = time.thread_time_ns()
+        for _ in range(1000):
+            updated.add(1)
+        turns.append((time.thread_time_ns() - start) / 1000 / 1000)
+    item.user_obj = min(turns)
     return item
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import itertools
+import mmap
 import threading
 import tracemalloc
 import weakref
@@ -234,6 +235,23 @@ def test_map_takes_flat_memory(runner, ordered):
         tracemalloc.stop()
     assert after - before < 200_000
     assert most_alive < 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ordered", [True, False])
+def test_map_over_very_many_items_leaves_the_program_as_small_as_it_was(processes, ordered):
+    """By what the system says: nothing of 60,000 items is kept, in whatever way."""
+    mapped = processes(process_stage()).map((Item(n) for n in range(60_000)), ordered=ordered)
+    sum(1 for _ in itertools.islice(mapped, 10_000))
+    before = _resident_bytes()
+    assert sum(1 for _ in mapped) == 50_000
+    # A kept item would be some 1,000 bytes: 50 MB of all.
+    assert _resident_bytes() - before < 5_000_000
+
+
+def _resident_bytes():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * mmap.PAGESIZE
 
 
 def test_map_over_an_input_that_raises_raises_that(runner):

@@ -18,13 +18,14 @@ import atexit
 import contextlib
 import itertools
 import os
+import queue
 import sys
 import threading
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from typing import Any
 
 from .cpus import usable_cpus
@@ -259,17 +260,18 @@ class MultiprocessingPipeline:
 
     def _map_completed(self, work_items: Iterator[PipelineWorkItem], bound: int) -> Iterator[PipelineWorkItem]:
         pending: set[Future[Any]] = set()
+        # Not concurrent.futures.wait(): it takes every future's lock for each that has ended.
+        done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         try:
             for item in work_items:
-                while len(pending) >= bound:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield future.result()
-                pending.add(self.submit(item))
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
+                while len(pending) >= bound or not done.empty():
+                    pending.discard(future := done.get())
                     yield future.result()
+                pending.add(future := self.submit(item))
+                future.add_done_callback(done.put)
+            while pending:
+                pending.discard(future := done.get())
+                yield future.result()
         finally:
             for future in pending:
                 future.cancel()

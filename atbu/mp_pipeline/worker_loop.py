@@ -270,6 +270,12 @@ class WorkerLoop:
         fds = self._channel.receive_descriptors(seq, num_fds) if num_fds else []
         passed: list[PassedDescriptor] = []
         lock = threading.Lock()
+        # Stages of a chain may end at the same time, and our pickler is for one thread at a time.
+        encode_lock = threading.Lock()
+
+        def encode(item: PipelineWorkItem) -> tuple[int, bytes]:
+            with encode_lock:
+                return self._encode(item)
 
         def load() -> PipelineWorkItem:
             if is_packed:
@@ -290,7 +296,7 @@ class WorkerLoop:
 
         use_counters()
         try:
-            chain = LocalChain(self._stages(key), load, self._encode, use_counters, note_stage, tell_failure)
+            chain = LocalChain(self._stages(key), load, encode, use_counters, note_stage, tell_failure)
             outcomes = chain.run()
         finally:
             set_current_slot(self.words, self._counter_names)
