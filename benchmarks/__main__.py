@@ -26,6 +26,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "piped_pair": ("piped_pair", "run"),
     "pipe_throughput": ("pipe_rows", "run"),
     "cli_stream": ("cli_stream", "run"),
+    "cli_batch": ("cli_batch", "run"),
     "cli_start": ("cli_start", "run"),
     "pass_through": ("pass_through", "run"),
     "line_filter": ("line_filter", "run"),

@@ -24,6 +24,7 @@ from .option_types import (
 )
 from .stdio import Stdio
 from .tell import tell
+from .watch_options import JournalFile, Json, LogFile, Report, Resume, WatchOptions
 
 # Plain help: rich's rendering costs 80 ms.
 app = typer.Typer(
@@ -148,6 +149,11 @@ def _run(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and every finished file.")] = False,
+    json: Json = None,
+    journal: JournalFile = None,
+    resume: Resume = False,
+    report: Report = None,
+    log_file: LogFile = None,
 ) -> int:
     """Run data through a pipeline: standard input to standard output, or files.
 
@@ -186,6 +192,7 @@ def _run(
             checksums=checksums,
             quiet=quiet,
             verbose=verbose,
+            watch=WatchOptions(json, journal, resume, report, log_file),
         ),
         stdio,
     )

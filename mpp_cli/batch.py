@@ -27,8 +27,10 @@ from .outcome import Outcome
 from .planner import LOOK_AHEAD, Entry, Planner
 from .progress.figures import Figures
 from .progress.reporter import Reporter
+from .remove_source import SourceRemover
 from .settling import Ended, Settler
 from .signals import StopFlag
+from .stop_pipe import StopPipe
 from .units import Unit, batch_unit, single_unit, unpack
 
 #: How long items from named files may go on after the first stop signal.
@@ -87,6 +89,7 @@ class Batch:
         reporter: Reporter,
         settings: BatchSettings,
         observers: Observers = (),
+        remover: SourceRemover | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._jobs: Iterator[Job | Refused | Skipped | NotYet] | None = jobs
@@ -96,7 +99,12 @@ class Batch:
         self._observers = observers
         self._planner = Planner(settings.workers, settings.small_bytes, in_order=settings.keep_order)
         self._settler = Settler(
-            stop, reporter, observers, verbose=settings.verbose, is_single=settings.items_total == 1
+            stop,
+            reporter,
+            observers,
+            verbose=settings.verbose,
+            is_single=settings.items_total == 1,
+            remover=remover,
         )
         self._in_order: InOrder[Ended | Refused | Skipped] = InOrder()
         self._num_found = 0
@@ -105,10 +113,12 @@ class Batch:
         self._list_descriptor: int | None = None
         self._under_way: dict[Future[object], Unit] = {}
         self._ended: deque[Future[object]] = deque()
+        self._stop_pipe = StopPipe()
         self._poll = select.poll()
         self._poll.register(stop, select.POLLIN)
         self._started_s = time.monotonic()
         self._next_update_s = self._started_s
+        self._is_ending = False
         self._stop_deadline_s: float | None = None
         self._abort_deadline_s: float | None = None
         self._terminator: threading.Thread | None = None
@@ -123,6 +133,7 @@ class Batch:
         while self._go_on():
             self._wait()
             self._settle_ended()
+            self._settler.go_on_removing()
             self._show_progress()
         return self.outcome
 
@@ -139,6 +150,10 @@ class Batch:
                 self._settler.drop(entry)
         self._under_way.clear()
         self._drop_waiting()
+        self._drop_held()
+        self._stop_pipe.close()
+        end_s = time.monotonic() + STOP_GRACE_S
+        self._settler.end_removing(lambda: self._stop.count > 1 or (self._stop.count > 0 and time.monotonic() > end_s))
         self._reporter.close()
 
     def figures(self) -> Figures:
@@ -231,7 +246,7 @@ class Batch:
     def _submit(self, entries: list[Entry]) -> bool:
         planner = self._planner
         if planner.is_small(entries[0]):
-            unit, failed = batch_unit(entries)
+            unit, failed = batch_unit(entries, self._stop_pipe.read_end)
             self._settle((one.entry.number, one) for one in failed)
         else:
             size = entries[0].size
@@ -276,7 +291,9 @@ class Batch:
             for entry in answer.alone:
                 self._planner.add_alone(entry)
         else:
-            answer.ended += [Ended(entry, is_stopped=True) for entry in [*answer.left, *answer.alone]]
+            not_begun = [*answer.left, *answer.alone]
+            self.outcome.was_cut_short |= bool(not_begun)
+            answer.ended += [Ended(entry, is_stopped=True) for entry in not_begun]
         self._settle((one.entry.number, one) for one in answer.ended)
 
     def _settle(self, ended: Iterable[tuple[int, Ended | Refused | Skipped]]) -> None:
@@ -290,16 +307,26 @@ class Batch:
     # -- the end
 
     def _may_begin(self) -> bool:
-        return self._stop_deadline_s is None and self._abort_deadline_s is None and not self.outcome.was_cut_short
+        return not self._is_ending and self._abort_deadline_s is None
 
     def _begin_nothing_more(self) -> None:
         """What is under way may end; nothing else begins."""
         if self._jobs is not None or len(self._planner):
             self.outcome.was_cut_short = True
+        self._is_ending = True
         self._jobs = None
+        self._stop_pipe.close_write_end()
         for future in list(self._under_way):
             future.cancel()  # what has not begun does not begin
         self._drop_waiting()
+
+    def _drop_held(self) -> None:
+        """What waits for others to be published before it, which are not coming."""
+        for one in self._in_order.drain():
+            if isinstance(one, Ended) and not one.errors:
+                self._settler.drop(one.entry)
+            else:
+                self._settler.settle([one])
 
     def _drop_waiting(self) -> None:
         for entry in self._planner.drop_all():

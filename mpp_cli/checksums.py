@@ -11,8 +11,9 @@ from collections import deque
 from typing import Any, Final
 
 from mpp_stages.checksum_lines import ALGORITHMS, format_line, is_always_tagged
-from mpp_stages.commit import publish_file, sync_folder, temporary_beside, umask, write_all
+from mpp_stages.commit import publish_file, sync_folder, umask, write_all
 from mpp_stages.file_item import DescriptorSource, DescriptorTarget, FileItem, PathTarget, open_target
+from mpp_stages.temporaries import temporary_beside
 
 from .errors import UsageProblem, shown
 from .jobs import Job

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from mpp_stages.endpoints import follow_links
 from mpp_stages.file_item import (
     DescriptorSource,
     DescriptorTarget,
@@ -32,7 +33,7 @@ from atbu.mp_pipeline.descriptors import PassedDescriptor
 
 from .errors import UsageProblem, shown
 from .inputs.finder import InputFinder, Search
-from .inputs.found import IS_OURS, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
+from .inputs.found import DONE_BEFORE, IS_OURS, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
 from .outputs import NamedTarget, Outputs
 from .stdio import Stdio
 
@@ -98,6 +99,7 @@ class JobMaker:
         output_dir: The folder for outputs that have a name for each input; None puts them beside their inputs.
         skip_existing: Whether inputs whose output is there are passed over.
         own_files: Files, by (st_dev, st_ino), that this run writes besides its outputs: journal, report.
+        is_done: Whether an earlier run has made this output of this input; it is then skipped.
     """
 
     def __init__(
@@ -111,17 +113,24 @@ class JobMaker:
         output_dir: str | None = None,
         skip_existing: bool = False,
         own_files: Sequence[tuple[int, int]] = (),
+        is_done: Callable[[FoundFile, str], bool] | None = None,
     ) -> None:
         self._stdio = stdio
         self._search = search
         self._output = output
         self._force = force
+        self._is_done = is_done
         self._own_files = {*own_files, *_regular_files(stdio.data_out, 2)}
         namer = OutputNamer(stages)
         # Within one tree names differ, and outputs that follow them one to one differ too.
         may_collide = search.may_repeat or not namer.is_one_to_one
         self._outputs = Outputs(
-            namer, output_dir=output_dir, force=force, skip_existing=skip_existing, may_collide=may_collide
+            namer,
+            output_dir=output_dir,
+            force=force,
+            skip_existing=skip_existing,
+            may_collide=may_collide,
+            is_done=is_done,
         )
 
     def refuse_collisions(self) -> None:
@@ -175,6 +184,10 @@ class JobMaker:
                 raise OSError(errno.EINVAL, "Is written by this run, so it cannot be read too", found.name)
             return Skipped(found.name, IS_OURS, found.path)
         if self._output is not None:
+            if self._is_done is not None and not is_stdout(self._output):
+                final = follow_links(os.path.abspath(self._output))
+                if self._is_done(found, final):
+                    return Skipped(found.name, DONE_BEFORE, found.path, final)
             return Plan(found, None)
         if status is None:
             raise ValueError(f"'{shown(found.name)}' is no regular file, so its output has no name: give -o FILE")

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from typer.core import TyperCommand, TyperGroup
 
+#: Options that may stand alone, and then mean standard output; a value needs the "=".
+_OPTIONAL_VALUE: Final = ("--json",)
 _ORDER: Final = "mpp_cli.order"
 
 
@@ -20,9 +22,15 @@ class LeanCommand(TyperCommand):
         # With the help option, which is made only here.
         return _take_values_as_they_are(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # Click's options whose value may be left out take the next argument for it; that may be an input.
+        end = args.index("--") if "--" in args else len(args)
+        given = [f"{arg}=-" if arg in _OPTIONAL_VALUE else arg for arg in args[:end]]
+        return super().parse_args(ctx, [*given, *args[end:]])
+
     def make_parser(self, ctx: Any) -> Any:
         """The parser of Typer's, which then keeps the order of the options: see :func:`in_order_given`."""
-        parser = super().make_parser(ctx)
+        parser: Any = super().make_parser(ctx)
         parse = parser.parse_args
 
         def parse_and_note(args: list[str]) -> Any:

@@ -38,4 +38,4 @@ def taken_name(record: dict[str, Any], key: str) -> str:
     name = record[key]
     if not isinstance(name, str):
         raise TypeError(f"{key} is no text")
-    return os.fsdecode(name.encode())
+    return name if name.isascii() else os.fsdecode(name.encode())

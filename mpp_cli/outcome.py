@@ -15,15 +15,17 @@ class Outcome:
         failed: Inputs that failed.
         skipped: Inputs that were left alone, by the reason.
         stopped: Inputs that the end of the run has ended.
+        not_removed: Inputs among the done ones that --remove-source had to leave.
         lost_reader: Standard output's reader has gone: the run ends as a writer does, by SIGPIPE.
         broken: Why the run as a whole could not go on, or None.
-        was_cut_short: Inputs were left because one had failed, as the user wanted it.
+        was_cut_short: Inputs were left because the run was to begin nothing more.
     """
 
     done: int = 0
     failed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     stopped: int = 0
+    not_removed: int = 0
     lost_reader: bool = False
     broken: str | None = None
     was_cut_short: bool = False

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from mpp_stages.naming import OutputNamer, same_name
 
 from .errors import shown
-from .inputs.found import EXISTS, IS_OURS, Folder, FoundFile, Skipped
+from .inputs.found import DONE_BEFORE, EXISTS, IS_OURS, Folder, FoundFile, Skipped
 from .inputs.seen import SeenNames
 
 #: Folders below --output-dir that are known to be there.
@@ -36,7 +37,7 @@ class NamedTarget:
 
     Attributes:
         shown: As messages call it.
-        final: The absolute path that it gets; a link there is not followed.
+        final: The absolute path that it gets; a link there is neither followed nor replaced.
     """
 
     shown: str
@@ -53,6 +54,7 @@ class Outputs:
         skip_existing: Whether an input whose output is there is passed over.
         may_collide: Whether two inputs might get one output, or an output be met as an input. Where they cannot,
             nothing is remembered.
+        is_done: Asked where an output is there: whether an earlier run, whose journal is gone on with, made it.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class Outputs:
         force: bool,
         skip_existing: bool,
         may_collide: bool,
+        is_done: Callable[[FoundFile, str], bool] | None = None,
     ) -> None:
         self._namer = namer
         self._output_dir = output_dir
         self._force = force
         self._skip_existing = skip_existing
+        self._is_done = is_done
         self._taken = SeenNames() if may_collide else None
         self._real_output_dir = None if output_dir is None else os.path.join(os.path.realpath(output_dir), "")
         self._absolute_output_dir = None if output_dir is None else os.path.join(os.getcwd(), output_dir, "")
@@ -106,6 +110,8 @@ class Outputs:
             raise TargetTaken(shown_target)
         # Most are not there, and access() says so without an exception.
         if os.access(final, os.F_OK, follow_symlinks=False):
+            if self._is_done is not None and self._is_done(found, final):
+                return Skipped(found.name, DONE_BEFORE, found.path, final)
             if self._skip_existing:
                 return Skipped(found.name, EXISTS, found.path, final)
             self._refuse_existing(final, shown_target)
@@ -146,10 +152,9 @@ class Outputs:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown_target)
         if not self._force:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), shown_target)
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise OSError(
-                errno.EINVAL, "Is no regular file and was not named by you, so it is left alone", shown_target
-            )
+        if not stat.S_ISREG(mode):
+            what = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+            raise FileExistsError(errno.EEXIST, f"Is {what}, which is not replaced: remove it", shown_target)
 
     def _make_folder(self, kept: str) -> None:
         """Make --output-dir and the folders ``kept`` below it, each of them a real one."""
@@ -172,10 +177,8 @@ def _enter(folder: int, name: str, shown_name: str) -> int:
         try:
             below = os.open(name, flags, dir_fd=folder)
         except FileNotFoundError:
-            try:
+            with contextlib.suppress(FileExistsError):  # somebody else's, just now
                 os.mkdir(name, dir_fd=folder)
-            except FileExistsError:
-                pass  # by somebody else just now
             below = os.open(name, flags, dir_fd=folder)
     except OSError as ex:
         if ex.errno in (errno.ELOOP, errno.ENOTDIR):

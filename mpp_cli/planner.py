@@ -19,8 +19,9 @@ from .jobs import Job
 #: Long enough that the trip costs nothing beside it; short enough that a stop is obeyed between two batches.
 BATCH_S: Final = 0.02
 _FIRST_BATCH_S: Final = 0.002
+_LAST_BATCH_S: Final = 0.002
 #: Bounds what is lost with a worker, and what is held of temporaries.
-_MAX_FILES: Final = 512
+_MAX_FILES: Final = 256
 _MAX_BYTES: Final = 16 << 20
 #: What a file costs beside its bytes, in bytes.
 _BYTES_PER_FILE: Final = 16 << 10
@@ -29,7 +30,7 @@ _FIRST_S_PER_BYTE: Final = 5e-9
 #: How much the last batch counts.
 _GAIN: Final = 0.3
 #: How many files are looked at before they are begun, to find the long ones.
-LOOK_AHEAD: Final = 2048
+LOOK_AHEAD: Final = 1024
 
 
 class Entry:
@@ -41,14 +42,16 @@ class Entry:
         size: How many bytes its source has, where it is known.
     """
 
-    __slots__ = ("is_alone", "job", "number", "size")
+    __slots__ = ("is_alone", "job", "number", "size", "was_lost")
 
     def __init__(self, number: int, job: Job, size: int | None) -> None:
         self.number = number
         self.job = job
         self.size = size
-        #: It has been in a batch that came to nothing: it goes alone.
+        #: It goes alone, for it has been in a batch: one that came to nothing, or that could not take it.
         self.is_alone = False
+        #: It was in a batch whose worker was killed or ended.
+        self.was_lost = False
 
 
 class Planner:
@@ -140,7 +143,7 @@ class Planner:
         room = self._batch_s / self._s_per_byte
         if is_last:
             # Each worker gets two more of what is left: whoever ends first takes the second.
-            room = min(room, self._small_weight / (2 * self._num_workers))
+            room = min(room, max(self._small_weight / (2 * self._num_workers), _LAST_BATCH_S / self._s_per_byte))
         taken: list[Entry] = []
         bytes_left = _MAX_BYTES
         while small and len(taken) < _MAX_FILES:

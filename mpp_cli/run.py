@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from atbu.mp_pipeline.stage import PipelineStage
@@ -21,22 +21,28 @@ from .errors import UsageProblem, listed, nearest, shown
 from .inputs.found import skipped_words
 from .jobs import JobMaker, Search, is_stdin
 from .limits import Limits, apply_to_stages, jobs_within, read_limits
-from .observers import Observers
+from .observers import Observers, RunStart, RunSummary
 from .outcome import Outcome
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
+from .remove_source import SourceRemover
 from .signals import StopFlag
 from .stdio import Stdio
+from .sweeping import Sweeper
 from .tell import tell
+from .watch_options import WatchOptions
+from .watching import STDOUT_PATHS, Watch, watching
 
 if TYPE_CHECKING:
     from mpp_stages.small_files import SmallFilesStage
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
+#: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
+_COLLECT_AFTER: Final = 50_000
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
-_UNITS_AHEAD: Final = 4
+_UNITS_AHEAD: Final = 3
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class RunOptions:
     checksums: str | None
     quiet: bool
     verbose: bool
+    watch: WatchOptions
 
 
 def run(options: RunOptions, stdio: Stdio) -> int:
@@ -83,26 +90,52 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     search = selection.search_of(options, goes_to_stdout)
     definition = load_definition(options.pipeline, options.app_dir, options.settings)
     apply_to_stages(limits, definition.stages)
-    maker = JobMaker(
-        stdio,
-        definition.stages,
-        search,
-        output="-" if goes_to_stdout else options.output,
-        force=options.force,
-        output_dir=options.output_dir,
-        skip_existing=options.skip_existing,
-    )
-    maker.refuse_collisions()
-    if options.dry_run:
-        from .dry_run import show_plans
-
-        return show_plans(maker, options.output, stdio)
-    if goes_to_stdout:
+    if goes_to_stdout and not options.dry_run:
         _refuse_terminal(definition, options, stdio)
-    with _checksums(options, definition, stdio, goes_to_stdout) as observers:
-        outcome, figures, first_signal = _run_batch(
-            definition, options, stdio, limits, maker, search, goes_to_stdout, observers
+    watch_options = WatchOptions() if options.dry_run else options.watch
+    with watching(watch_options, definition, stdio, goes_to_stdout) as watch:
+        maker = JobMaker(
+            stdio,
+            definition.stages,
+            search,
+            output="-" if goes_to_stdout else options.output,
+            force=options.force,
+            output_dir=options.output_dir,
+            skip_existing=options.skip_existing,
+            own_files=watch.own_files,
+            is_done=watch.is_done if watch.is_resumed else None,
         )
+        maker.refuse_collisions()
+        if options.dry_run:
+            from .dry_run import show_plans
+
+            return show_plans(maker, options.output, stdio)
+        with _checksums(options, definition, stdio, goes_to_stdout) as checksums:
+            watch.observers += checksums
+            outcome, figures, first_signal = _run_batch(
+                definition, options, stdio, limits, maker, search, goes_to_stdout, watch
+            )
+        _tell_end(outcome, figures, first_signal, options, stdio, search, goes_to_stdout)
+        status = _status(outcome, search)
+        signum = first_signal if first_signal is not None else signal.SIGPIPE if outcome.lost_reader else None
+        if not watch.end(_summary(outcome, figures, status if signum is None else 128 + signum, first_signal)):
+            status = status or exit_codes.FAILED
+        if outcome.lost_reader and signum is None:  # the reader of the last event
+            signum = signal.SIGPIPE
+    if signum is not None:
+        exit_codes.die_by(signum)
+    return status
+
+
+def _tell_end(
+    outcome: Outcome,
+    figures: Figures,
+    first_signal: signal.Signals | None,
+    options: RunOptions,
+    stdio: Stdio,
+    search: Search,
+    goes_to_stdout: bool,
+) -> None:
     is_on_screen = goes_to_stdout and os.isatty(stdio.data_out)
     if not (options.quiet or is_on_screen or outcome.lost_reader):
         if outcome.done or not search.is_one_file:
@@ -111,11 +144,19 @@ def run(options: RunOptions, stdio: Stdio) -> int:
             tell(f"mpp: skipped {skipped_words(outcome.skipped)}")
     if first_signal is not None and outcome.stopped:
         tell(f"mpp: stopped by {first_signal.name}; unfinished output was discarded")
-    if first_signal is not None:
-        exit_codes.die_by(first_signal)
-    if outcome.lost_reader:
-        exit_codes.die_by(signal.SIGPIPE)
-    return _status(outcome, search)
+
+
+def _summary(outcome: Outcome, figures: Figures, exit_status: int, first_signal: signal.Signals | None) -> RunSummary:
+    return RunSummary(
+        figures,
+        done=outcome.done,
+        skipped=outcome.skipped.total(),
+        failed=outcome.failed,
+        stopped=outcome.stopped,
+        exit_status=exit_status,
+        signal_name=None if first_signal is None else first_signal.name,
+        broken=outcome.broken,
+    )
 
 
 def _run_batch(
@@ -126,7 +167,7 @@ def _run_batch(
     maker: JobMaker,
     search: Search,
     goes_to_stdout: bool,
-    observers: Observers,
+    watch: Watch,
 ) -> tuple[Outcome, Figures, signal.Signals | None]:
     from atbu.mp_pipeline.cpus import usable_cpus
     from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
@@ -138,8 +179,10 @@ def _run_batch(
         total_bytes = _total_bytes(options.inputs)
     if any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
+    gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off
-    stage_for_small_files = None if goes_to_stdout or search.is_one_file else _stage_for_small_files(stages)
+    is_for_many = options.output is None and not goes_to_stdout and not search.is_one_file
+    stage_for_small_files = _stage_for_small_files(stages) if is_for_many else None
     # Before anything that starts a thread or a handler: the pipeline forks a template of this process.
     pipeline = MultiprocessingPipeline(
         stages if stage_for_small_files is None else [*stages, stage_for_small_files],
@@ -149,11 +192,14 @@ def _run_batch(
         # One long file leaves workers for the others. Idle ones keep memory, which --max-memory is about.
         max_workers=jobs if search.is_one_file or limits.max_memory else jobs * len(stages),
     )
+    gc.set_threshold(_COLLECT_AFTER)  # here alone: what the stages do in workers is not known
     stop = StopFlag()
     stop.install()
+    # Folders are listed to their end in a run that does so anyway, or that a person has begun again.
+    sweeper = Sweeper(is_thorough=options.recursive or watch.is_resumed)
     batch = Batch(
         pipeline,
-        maker.jobs(),
+        sweeper.sweeping(maker.jobs()),
         stop,
         make_reporter(_mode(options, stdio, goes_to_stdout)),
         BatchSettings(
@@ -167,14 +213,22 @@ def _run_batch(
             total_bytes=total_bytes,
             verbose=options.verbose,
         ),
-        observers,
+        watch.observers,
+        remover=SourceRemover(options.output_dir) if options.remove_source else None,
     )
     try:
+        watch.begin(
+            RunStart(definition.name, jobs, None if search.is_open_ended else len(options.inputs), total_bytes),
+            batch.outcome,
+            stop,
+        )
         outcome = batch.run()
         figures = batch.figures()
     finally:
         batch.close()
         stop.close()
+    # What close() had to drop counts as well.
+    figures = replace(figures, items_done=outcome.ended, stopped=outcome.stopped)
     return outcome, figures, stop.first
 
 
@@ -220,7 +274,7 @@ def _mode(options: RunOptions, stdio: Stdio, goes_to_stdout: bool) -> str:
         options.progress,
         os.environ,
         stderr_is_terminal=sys.stderr.isatty(),
-        stdout_is_terminal=goes_to_stdout and os.isatty(stdio.data_out),
+        stdout_is_terminal=(goes_to_stdout or options.watch.json in STDOUT_PATHS) and os.isatty(stdio.data_out),
     )
 
 
@@ -254,6 +308,6 @@ def _status(outcome: Outcome, search: Search) -> int:
     if outcome.was_cut_short and outcome.failed:
         tell("mpp: stopped after the first failure, as --fail-fast wants it; some inputs were not begun")
         return exit_codes.FAILED
-    if outcome.failed:
+    if outcome.failed or outcome.not_removed:
         return exit_codes.FAILED if search.is_one_file else exit_codes.SOME_FAILED
     return exit_codes.DONE

@@ -7,7 +7,7 @@ ended ──▶ stop flag? ──▶ before_publish ──▶ publish ──▶ 
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWorkerDied
@@ -19,7 +19,9 @@ from .observers import ItemResult, Observers, Status
 from .outcome import Outcome
 from .planner import Entry
 from .progress.reporter import Reporter
+from .remove_source import NotRemoved, SourceRemover, not_removed_line
 from .signals import StopFlag
+from .tell import has_log, note
 
 #: So many commits in one go with stop signals kept waiting, though looked at before each; a millisecond or so.
 _COMMITS_AT_ONCE: Final = 32
@@ -50,10 +52,18 @@ class Settler:
     Args:
         verbose: Whether tracebacks and finished files are told.
         is_single: There is one input only: its failure is the run's, and there is nothing to say of others.
+        remover: Removes the sources of what is done, where that is wanted.
     """
 
     def __init__(
-        self, stop: StopFlag, reporter: Reporter, observers: Observers, *, verbose: bool, is_single: bool
+        self,
+        stop: StopFlag,
+        reporter: Reporter,
+        observers: Observers,
+        *,
+        verbose: bool,
+        is_single: bool,
+        remover: SourceRemover | None = None,
     ) -> None:
         self.outcome = Outcome()
         #: The pipeline is being ended: what fails now, fails of that.
@@ -63,6 +73,7 @@ class Settler:
         self._observers = observers
         self._verbose = verbose
         self._is_single = is_single
+        self._remover = remover
 
     def settle(self, ended: Sequence[Ended | Refused | Skipped]) -> None:
         """Settle these, in their order. Raises nothing that they cause."""
@@ -70,15 +81,14 @@ class Settler:
         for one in ended:
             if isinstance(one, Ended) and _is_for_publishing(one):
                 complete.append(one)
-                if len(complete) < _COMMITS_AT_ONCE:
-                    continue
+                continue
             self._publish_all(complete)
             complete = []
             if isinstance(one, Refused):
                 self._refuse(one)
             elif isinstance(one, Skipped):
                 self._skip(one)
-            elif not _is_for_publishing(one):
+            else:
                 self._settle_one(one)
         self._publish_all(complete)
 
@@ -86,7 +96,8 @@ class Settler:
         """An input that could not even begin."""
         self._fail(refused.name, [refused.error])
         for observer in self._observers:
-            observer.item_ended(ItemResult(refused.name, None, None, "failed", errors=(refused.error,)))
+            source_path = None if refused.name == "stdin" else refused.name
+            observer.item_ended(ItemResult(refused.name, source_path, None, "failed", errors=(refused.error,)))
 
     def _skip(self, skipped: Skipped) -> None:
         self.outcome.skipped[skipped.reason] += 1
@@ -94,6 +105,21 @@ class Settler:
             self._reporter.say(f"mpp: {shown(skipped.name)}: skipped: {skipped.reason}")
         for observer in self._observers:
             observer.item_ended(ItemResult(skipped.name, skipped.source_path, skipped.target_path, "skipped"))
+
+    def go_on_removing(self) -> None:
+        """Begin the removal of sources that is due, and tell what had to be left."""
+        if self._remover is not None:
+            self._tell_not_removed(self._remover.look())
+
+    def end_removing(self, must_end: Callable[[], bool]) -> None:
+        """Remove what sources are left, but no longer than ``must_end`` allows."""
+        if self._remover is not None:
+            self._tell_not_removed(self._remover.close(must_end))
+
+    def _tell_not_removed(self, sources: Sequence[NotRemoved]) -> None:
+        for not_removed in sources:
+            self.outcome.not_removed += 1
+            self._reporter.say(not_removed_line(not_removed))
 
     def drop(self, entry: Entry) -> None:
         """Let go of an entry that the end of the run has ended."""
@@ -108,9 +134,12 @@ class Settler:
             self._publish_directly(one)
 
     def _publish_all(self, ended: Sequence[Ended]) -> None:
-        """Give their names to files that are complete. Nothing is printed with signals held: that may block."""
-        if not ended:
-            return
+        """Give their names to files that are complete."""
+        for first in range(0, len(ended), _COMMITS_AT_ONCE):
+            self._publish_some(ended[first : first + _COMMITS_AT_ONCE])
+
+    def _publish_some(self, ended: Sequence[Ended]) -> None:
+        """So many that signals are not held for long; nothing is printed meanwhile, for that may block."""
         problems: list[BaseException | None] = []
         stop, observers = self._stop, self._observers
         with stop.held():
@@ -160,7 +189,11 @@ class Settler:
     def _settle_failed(self, one: Ended) -> None:
         cause = root_cause(one.errors)
         job, outcome = one.entry.job, self.outcome
-        if self.is_aborting or (self._stop.count and isinstance(cause, PipelineWorkerDied)):
+        has_no_space = isinstance(cause, OSError) and cause.errno in _NO_SPACE
+        if self.is_aborting or (has_no_space and outcome.broken is not None):
+            self._end(one, "stopped")  # the reason has been told
+            return
+        if self._stop.count and isinstance(cause, PipelineWorkerDied):
             self._end(one, "stopped")  # a signal for the whole group ends workers too
             return
         if job.writes_directly and isinstance(cause, OSError) and cause.errno == errno.EPIPE:
@@ -172,7 +205,7 @@ class Settler:
             outcome.broken = error_words(cause)
         else:
             self._fail(job.item.name, one.errors)
-        if isinstance(cause, OSError) and cause.errno in _NO_SPACE and not self._is_single:
+        if has_no_space and not self._is_single:
             outcome.broken = "stopped, for there is no space left; what is done is complete, make room and run it again"
         self._end(one, "failed")
 
@@ -181,6 +214,8 @@ class Settler:
         self._reporter.say(failure_line(name, root_cause(errors)))
         if self._verbose:
             self._reporter.say(traceback_text(errors))
+        elif has_log():
+            note(traceback_text(errors))
 
     def _end(self, one: Ended, status: Status) -> None:
         entry = one.entry
@@ -188,6 +223,8 @@ class Settler:
         item = job.item
         if status == "done":
             self.outcome.done += 1
+            if self._remover is not None:
+                self._remover.published(job)
             if self._verbose:
                 figures = f"{item.bytes_read} -> {item.bytes_written} bytes"
                 found = "".join(f"; {finding}" for finding in item.findings)

@@ -7,7 +7,12 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from atbu.mp_pipeline.exception import PipelineBroken, PipelineTerminated
+from atbu.mp_pipeline.exception import (
+    PipelineBroken,
+    PipelineStageTimeout,
+    PipelineTerminated,
+    PipelineWorkerDied,
+)
 from atbu.mp_pipeline.work_item import PipelineWorkItem
 
 from .planner import Entry
@@ -15,6 +20,8 @@ from .settling import Ended
 
 if TYPE_CHECKING:
     from mpp_stages.small_files import BatchResults
+
+    from atbu.mp_pipeline.descriptors import PassedDescriptor
 
 #: A batch that takes longer than this comes back with what is left of it. A stop is obeyed within it, and no worker
 #: sits on files that others could do.
@@ -54,8 +61,12 @@ def single_unit(entry: Entry, *, is_small: bool) -> Unit:
     return Unit(item, (entry,))
 
 
-def batch_unit(entries: Sequence[Entry]) -> tuple[Unit, list[Ended]]:
-    """A batch, whose entries all are files that become files; and those of them that cannot begin."""
+def batch_unit(entries: Sequence[Entry], stop: PassedDescriptor) -> tuple[Unit, list[Ended]]:
+    """A batch, whose entries all are files that become files; and those of them that cannot begin.
+
+    Args:
+        stop: See FileBatch.
+    """
     from mpp_stages.small_files import FileBatch, SmallFile
 
     failed: list[Ended] = []
@@ -70,7 +81,7 @@ def batch_unit(entries: Sequence[Entry]) -> tuple[Unit, list[Ended]]:
             continue
         ready.append(entry)
         files.append(SmallFile(item.name, item.source.path, item.target.path, item.temporary))  # type: ignore[union-attr, arg-type]
-    return Unit(FileBatch(files, _BATCH_BUDGET_S), ready, is_batch=True), failed
+    return Unit(FileBatch(files, _BATCH_BUDGET_S, stop), ready, is_batch=True), failed
 
 
 def unpack(unit: Unit, future: Future[object]) -> Answer:
@@ -84,13 +95,31 @@ def unpack(unit: Unit, future: Future[object]) -> Answer:
     else:
         errors = unit.item.exceptions or ()
     if not unit.is_batch:
-        return Answer([Ended(unit.entries[0], errors)])
+        entry = unit.entries[0]
+        if entry.was_lost:
+            errors = [_once_more(error) for error in errors]
+        return Answer([Ended(entry, errors)])
     if not errors:
         return _unpack_batch(unit.entries, unit.item.results)  # type: ignore[attr-defined]
     if isinstance(errors[0], (PipelineBroken, PipelineTerminated)):
         return Answer([Ended(entry, errors) for entry in unit.entries])
     # Its worker was killed, or one of its files hangs: nobody knows which. Only temporaries were written.
+    for entry in unit.entries:
+        entry.was_lost = True
     return Answer(alone=list(unit.entries))
+
+
+def _once_more(error: BaseException) -> BaseException:
+    """The error of a file that had been in a batch before, for which its pipeline knows of one attempt less."""
+    if isinstance(error, PipelineWorkerDied):
+        return PipelineWorkerDied(
+            error.stage, error.stage_num, error.pid, error.exitcode, error.item, error.retried + 1, error.note
+        )
+    if isinstance(error, PipelineStageTimeout):
+        return PipelineStageTimeout(
+            error.stage, error.stage_num, error.pid, error.timeout_s, error.item, error.retried + 1
+        )
+    return error
 
 
 def _unpack_batch(entries: Sequence[Entry], results: BatchResults) -> Answer:

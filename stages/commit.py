@@ -14,15 +14,6 @@ _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
 
 
-def temporary_beside(final: str) -> str:
-    """A new name in the folder of ``final``.
-
-    Short and made of nothing of the target's, so that a target of 255 bytes has one too; the pid is that of
-    the process that will publish or unlink it, so that leftovers of dead runs can be told.
-    """
-    return os.path.join(os.path.dirname(final), f".mpp-{os.getpid()}-{os.urandom(5).hex()}.tmp")
-
-
 def publish_file(temporary: str, final: str, force: bool) -> None:
     """Give the file ``temporary`` the name ``final`` in one step, in the same folder.
 
@@ -103,12 +94,12 @@ def wait_until_ready(descriptor: int, event: int) -> None:
 
 
 def _refuse_irregular(final: str) -> None:
-    """Never rename over a device or FIFO, even one that has appeared only now. A link is only a name and may go."""
+    """Never rename over a device or FIFO, even one that has appeared only now."""
     try:
         mode = os.lstat(final).st_mode
     except FileNotFoundError:
         return
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+    if not stat.S_ISREG(mode):
         raise FileExistsError(errno.EEXIST, "Something that is no regular file has appeared there", final)
 
 
@@ -116,7 +107,6 @@ __all__ = [
     "publish_file",
     "rename_without_replacing",
     "sync_folder",
-    "temporary_beside",
     "umask",
     "wait_until_ready",
     "write_all",

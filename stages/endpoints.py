@@ -44,7 +44,7 @@ class PathTarget:
         path: As messages call it, which is as the user named it.
         force: Whether a file that is already there is replaced.
         final: The absolute path that it gets, where the user has not named it: a link that is there leads to what
-            he did not mean, and is replaced or refused itself. None: ``path``, and links are followed.
+            he did not mean, and is refused. None: ``path``, and links are followed.
     """
 
     path: str

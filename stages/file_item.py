@@ -11,7 +11,7 @@ from typing import Final
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.work_item import PipelineWorkItem
 
-from .commit import publish_file, sync_folder, temporary_beside, write_all
+from .commit import publish_file, sync_folder, write_all
 from .endpoints import (
     DescriptorSource,
     DescriptorTarget,
@@ -26,6 +26,7 @@ from .endpoints import (
     source_of,
 )
 from .side_outputs import SideOutput, is_to_sync, take_held_back
+from .temporaries import temporary_beside
 
 #: Not an identifier, so that no attribute of a stage's own can be taken for a finding.
 _FINDING: Final = "finding "
@@ -65,7 +66,17 @@ class FileItem(PipelineWorkItem):
     """
 
     # Slots are not among the attributes that stage_complete() carries back: they belong to the parent.
-    __slots__ = ("_final", "_is_published", "_side_outputs", "_temporary", "name", "source", "target")
+    __slots__ = (
+        "_final",
+        "_is_published",
+        "_side_outputs",
+        "_temporary",
+        "is_source_bare",
+        "name",
+        "source",
+        "source_status",
+        "target",
+    )
 
     #: Bytes that the first stage has read from the source.
     bytes_read: int = 0
@@ -77,10 +88,14 @@ class FileItem(PipelineWorkItem):
     is_written: bool = False
     #: Set by the sink when the output is on the disk, so that its name has to follow it there.
     is_synced: bool = False
+    #: The source's status after it was read, where one process does all, and whether it has no extended attributes,
+    #: for certain. Not carried back.
+    source_status: os.stat_result | None
+    is_source_bare: bool
 
     def __init__(self, source: Source, target: Target, *, name: str) -> None:
         super().__init__()
-        if isinstance(source, PathSource) and not os.path.isabs(source.path):
+        if isinstance(source, PathSource) and not source.path.startswith("/"):
             source = PathSource(os.path.abspath(source.path))
         self.source = source
         self.target = target
@@ -88,6 +103,8 @@ class FileItem(PipelineWorkItem):
         self._temporary: str | None = None
         self._final: str | None = None
         self._is_published = False
+        self.source_status = None
+        self.is_source_bare = False
 
     def __str__(self) -> str:
         return self.name
@@ -102,6 +119,8 @@ class FileItem(PipelineWorkItem):
         item._temporary = temporary
         item._final = None
         item._is_published = False
+        item.source_status = None
+        item.is_source_bare = False
         return item
 
     @property
@@ -137,7 +156,8 @@ class FileItem(PipelineWorkItem):
         """
         if self.is_written:
             return
-        self.discard()
+        if attempt or self._temporary is not None:
+            self.discard()
         if isinstance(self.target, PathTarget):
             self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)
@@ -161,7 +181,7 @@ class FileItem(PipelineWorkItem):
         """
         if self._is_published:
             return
-        if self.is_failed or not self.is_written:
+        if self.exceptions or not self.is_written:
             raise InvalidStateError(f"{self.name!r} was not written by every stage, so it cannot be published")
         for key, side in self.side_outputs.items():
             side.publish(take_held_back(self, key), is_to_sync(self))
@@ -187,8 +207,9 @@ class FileItem(PipelineWorkItem):
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        for result in ("held_back", "is_written"):
-            self.__dict__.pop(result, None)  # back to the class's
+        if self.__dict__:
+            for result in ("held_back", "is_written"):
+                self.__dict__.pop(result, None)  # back to the class's
 
     def _publish_temporary(self, force: bool) -> None:
         if self._temporary is None or self._final is None:

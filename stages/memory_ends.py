@@ -59,8 +59,8 @@ class MemorySink(io.RawIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_small_file(path: str, limit_bytes: int) -> bytes:
-    """All of a regular file.
+def read_small_file(path: str, limit_bytes: int) -> tuple[bytes, os.stat_result, bool]:
+    """All of a regular file, its status, and whether it has no extended attributes, for certain.
 
     Raises:
         NotForMemory: It is larger, is no regular file, or has changed while it was read.
@@ -74,18 +74,19 @@ def read_small_file(path: str, limit_bytes: int) -> bytes:
             raise NotForMemory
         data = os.read(descriptor, before.st_size + 1)
         after = os.fstat(descriptor)
+        is_bare = _has_no_attributes(descriptor)
     finally:
         os.close(descriptor)
     if len(data) != before.st_size or after.st_size != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
         raise NotForMemory  # some of the kernel's own files say 0 and hold more; any other has changed
-    return data
+    return data, after, is_bare
 
 
-def write_all(raw: io.RawIOBase, data: bytes) -> None:
-    """Write ``data`` to a raw file, which may take it in portions."""
-    n = raw.write(data) or 0
-    while n < len(data):
-        n += raw.write(memoryview(data)[n:]) or 0
+def _has_no_attributes(descriptor: int) -> bool:
+    try:
+        return not os.listxattr(descriptor)
+    except OSError:
+        return False
 
 
-__all__ = ["MemorySink", "MemorySource", "NotForMemory", "read_small_file", "write_all"]
+__all__ = ["MemorySink", "MemorySource", "NotForMemory", "read_small_file"]

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from .commit import publish_file, sync_folder, temporary_beside, umask, write_all
+from .commit import publish_file, sync_folder, umask, write_all
 from .endpoints import DescriptorTarget, PathSource, PathTarget, Target, follow_links
+from .temporaries import temporary_beside
 
 if TYPE_CHECKING:
     from .file_item import FileItem

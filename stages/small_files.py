@@ -12,12 +12,14 @@ that is larger than it was, output without bounds) is left to be done alone.
 from __future__ import annotations
 
 import pickle
+import select
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from atbu.mp_pipeline.counters import counter
+from atbu.mp_pipeline.descriptors import PassedDescriptor
 from atbu.mp_pipeline.plain_stages import look_at
 from atbu.mp_pipeline.stage import PipelineStage, SubprocessPipelineStage
 from atbu.mp_pipeline.stage_run import describe_failure, portable_failure, with_worker_traceback
@@ -25,7 +27,7 @@ from atbu.mp_pipeline.work_item import PipelineWorkItem
 
 from .byte_stage import ByteStage, FilterStage
 from .file_item import FileItem
-from .memory_ends import MemorySink, MemorySource, NotForMemory, read_small_file, write_all
+from .memory_ends import MemorySink, MemorySource, NotForMemory, read_small_file
 from .write import WriteStage
 
 #: Up to this size a file is small: larger ones gain nothing, for a trip costs less than a hundredth of their work.
@@ -34,6 +36,8 @@ SMALL_FILE_BYTES: Final = 4 << 20
 _MAX_OUTPUT_BYTES: Final = 16 << 20
 #: Those that the sink sets on each item, and the bytes read.
 _NUM_USUAL_ATTRIBUTES: Final = 4
+#: How often a worker looks whether to stop.
+_LOOK_NS: Final = 1_000_000
 #: With a shorter time limit the limit of a single file would often be that of a batch.
 MIN_TIMEOUT_S: Final = 1.0
 
@@ -89,14 +93,16 @@ class FileBatch(PipelineWorkItem):
     Args:
         files: What is to be done.
         budget_s: After this time no further file is begun.
+        stop: The read end of a pipe: when its other end is closed, no further file is begun.
     """
 
     results: BatchResults | None = None
 
-    def __init__(self, files: Sequence[SmallFile], budget_s: float) -> None:
+    def __init__(self, files: Sequence[SmallFile], budget_s: float, stop: PassedDescriptor | None = None) -> None:
         super().__init__()
         self.files = files
         self.budget_s = budget_s
+        self.stop = stop
 
     @property
     def name(self) -> str:
@@ -137,10 +143,16 @@ class SmallFilesStage(SubprocessPipelineStage):
         if self._makers is None:
             self._makers = [_maker(stage) for stage in self._stages]
         files, pwi.files = pwi.files, ()
+        stop = None
+        if pwi.stop is not None:
+            stop = select.poll()
+            stop.register(pwi.stop.fileno(), 0)
+            pwi.stop = None
         pwi.results = results = BatchResults()
         add_figure = results.figures.append
         begun_ns = time.monotonic_ns()
         end_ns = begun_ns + int(pwi.budget_s * 1e9)
+        look_ns = begun_ns + _LOOK_NS
         total_in = total_out = 0
         try:
             for number, file in enumerate(files):
@@ -155,9 +167,14 @@ class SmallFilesStage(SubprocessPipelineStage):
                 begun_ns = now_ns
                 if now_ns >= end_ns:
                     break
+                if now_ns >= look_ns and stop is not None:
+                    if stop.poll(0):
+                        break
+                    look_ns = now_ns + _LOOK_NS
         finally:
             counter("bytes_in").add(total_in)
-            counter("bytes_out").add(total_out)
+            if not self._stages[-1].taps:  # with them it counts itself
+                counter("bytes_out").add(total_out)
         return pwi
 
     def _do(self, item: FileItem, number: int, results: BatchResults) -> None:
@@ -167,40 +184,49 @@ class SmallFilesStage(SubprocessPipelineStage):
         stage: ByteStage = self._stages[0]
         attributes = item.__dict__
         found: dict[str, Any] = {}
+        bytes_read = 0
         try:
             try:
-                data = read_small_file(item.source.path, SMALL_FILE_BYTES)  # type: ignore[union-attr]
+                path = item.source.path  # type: ignore[union-attr]
+                data, item.source_status, item.is_source_bare = read_small_file(path, SMALL_FILE_BYTES)
             except OSError:
                 raise NotForMemory from None  # alone it will say why
             bytes_read = len(data)
             size = bytes_read or None
             for make in makers:
                 stage = make()
-                source = MemorySource(data)
-                source.size, size = size, None
-                sink = MemorySink(_MAX_OUTPUT_BYTES)
-                stage.work_between(source, sink, item, reads_to_end=False)  # type: ignore[arg-type]  # raw enough
-                if sink.is_over:
-                    raise NotForMemory
-                data = sink.value()
+                made = None if stage.taps else stage.convert(data, item)
+                data = self._run(stage, data, size, item) if made is None else made
+                size = None
                 if attributes:  # for no other stage to see
                     found |= attributes
                     attributes.clear()
             stage = make_sink()
-            with stage.open_output(item) as raw:
-                if getattr(stage, "taps", ()):
+            if stage.taps:
+                with stage.open_output(item) as raw:
                     stage.work_between(MemorySource(data), raw, item, reads_to_end=True)  # type: ignore[arg-type]
-                else:
-                    write_all(raw, data)
+            else:
+                stage.write_whole(data, item)  # type: ignore[attr-defined]  # can_batch() knows the sink
             item.bytes_read = bytes_read
         except NotForMemory:
             results.alone.add(number)
         except BaseException as ex:  # noqa: BLE001 - whatever a stage raises fails this file alone
+            item.bytes_read = bytes_read
             text = describe_failure(ex)
             results.failures[number] = FileFailure(stage.label, pickle.dumps((portable_failure(ex, text), text)))
         else:
             if found or len(attributes) > _NUM_USUAL_ATTRIBUTES or item.is_synced:
                 results.attributes[number] = found | attributes
+
+    def _run(self, stage: ByteStage, data: bytes, size: int | None, item: FileItem) -> bytes:
+        """Have a stage's ``run`` do it; ``size`` is what it would know of its input if it read the file itself."""
+        source = MemorySource(data)
+        source.size = size
+        sink = MemorySink(_MAX_OUTPUT_BYTES)
+        stage.work_between(source, sink, item, reads_to_end=False)  # type: ignore[arg-type]  # raw enough
+        if sink.is_over:
+            raise NotForMemory
+        return sink.value()
 
 
 def can_batch(stages: Sequence[PipelineStage]) -> bool:

@@ -11,7 +11,7 @@ from .byte_stage import CHUNK_BYTES, ByteStage
 from .checks import check_flag
 from .file_item import DescriptorTarget, FileItem, PathSource
 from .name_pattern import check_pattern
-from .sinks import DescriptorSink, TemporarySink
+from .sinks import DescriptorSink, TemporarySink, fill_temporary
 
 
 class WriteStage(ByteStage):
@@ -66,6 +66,10 @@ class WriteStage(ByteStage):
         buffer = memoryview(bytearray(CHUNK_BYTES))
         while n := reader.readinto1(buffer):
             writer.write(buffer[:n])
+
+    def write_whole(self, data: bytes, item: FileItem) -> None:
+        """A shortcut for small files: what writing ``data`` by :meth:`open_output` would do, but for the counting."""
+        fill_temporary(item, data, is_synced=bool(self.sync), mode=self._mode, keeps_times=self.times)
 
     @contextlib.contextmanager
     def open_output(self, item: FileItem) -> Iterator[io.RawIOBase]:

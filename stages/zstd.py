@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: From this size on an input is compressed by threads. They work on pieces of 8 MiB at the usual levels, so below
 #: there is nothing to share; the two ways give different bytes, hence the item alone decides, never the machine.
 _MULTITHREAD_FROM_BYTES: Final = 8 << 20
+#: What fits one block is compressed to the same bytes in one call as in portions.
+_ONE_BLOCK_BYTES: Final = 128 << 10
 _MAX_LEVEL: Final = 22
 #: ZSTDMT_NBWORKERS_MAX and the limits of windowLog on 64-bit systems, from zstd.h.
 _MAX_THREADS: Final = 256
@@ -86,7 +88,20 @@ class ZstdStage(ByteStage):
             for chunk in chunker.finish():  # type: ignore[no-untyped-call]  # an omission of its stubs
                 writer.write(chunk)
         except ZstdError as ex:
-            raise PipelineError(f"stage {self.label!r}: {item.name!r} could not be compressed: {ex}") from ex
+            raise self._failure(item, ex) from ex
+
+    def convert(self, data: bytes, item: FileItem) -> bytes | None:
+        from zstandard import ZstdError
+
+        if len(data) > _ONE_BLOCK_BYTES:
+            return None
+        try:
+            return self._compressor(is_multithreaded=False).compress(data)
+        except ZstdError as ex:
+            raise self._failure(item, ex) from ex
+
+    def _failure(self, item: FileItem, ex: Exception) -> PipelineError:
+        return PipelineError(f"stage {self.label!r}: {item.name!r} could not be compressed: {ex}")
 
     def _compressor(self, is_multithreaded: bool) -> ZstdCompressor:
         known = self._kept_compressors.get(is_multithreaded)

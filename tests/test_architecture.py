@@ -18,7 +18,7 @@ FOLDERS = {LIBRARY: "atbu/mp_pipeline", STAGES: "stages", COMMAND_LINE: "mpp_cli
 # that all stages share. Never a stage.
 COMMAND_LINE_KNOWS = {
     "file_item", "builtin", "naming", "options", "checks", "definition", "byte_stage", "fusing", "checksum_lines",
-    "commit", "small_files",
+    "commit", "small_files", "endpoints", "temporaries",
 }  # fmt: skip
 # The one module that may use another distribution where it is installed.
 OPTIONAL = {("exception.py", "atbu.common.exception")}

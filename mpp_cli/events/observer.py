@@ -31,7 +31,7 @@ class JsonEvents(Observer):
         self._writer = writer
         self._on_failure = on_failure
         self._has_failed = False
-        self._next_progress_s = 0.0
+        self._next_progress_s = PROGRESS_INTERVAL_S
 
     def run_started(self, start: RunStart) -> None:
         self._tell(start_event(start, time.time()))

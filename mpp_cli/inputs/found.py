@@ -13,6 +13,7 @@ IS_LINK: Final = "symbolic link"
 IS_SPECIAL: Final = "no regular file"
 IS_OURS: Final = "written by this run"
 IS_REPEATED: Final = "listed before"
+DONE_BEFORE: Final = "done by an earlier run"
 _STDIN_PATHS: Final = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
 

@@ -22,7 +22,8 @@ class PatternError(ValueError):
 class Pattern:
     """One pattern.
 
-    - ``*`` and ``?`` match anything but ``/``, ``[a-z]`` and ``[!a-z]`` one character, ``\\`` takes the next one as it is.
+    - ``*`` and ``?`` match anything but ``/``, ``[a-z]`` and ``[!a-z]`` one character; after ``\\`` one stands for
+      itself.
     - With a ``/`` at the beginning or within, it is matched from the named folder down; else at any depth.
     - ``**/`` at the beginning and ``/**/`` within match any number of folders, ``/**`` at the end all that is inside.
     - With a ``/`` at the end it matches folders only.

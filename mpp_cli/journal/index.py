@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from bisect import bisect_right
 from typing import Final
 
-_DIGEST_BYTES: Final = 8
+_MASK: Final = (1 << 64) - 1
 #: Sorting one makes a list of Python's integers of it, five times as large, so they are small parts of the whole.
 _BUCKETS: Final = 256
 
@@ -17,8 +16,8 @@ class DoneIndex:
     """Finished files, each with its last result; it can be asked, but not listed.
 
     A file is known by its path and its output's; what it was is its size, its time of change and its output's size.
-    Only hashes of that are kept, under a key that nobody can foresee: no names can be made up for which a file would
-    be taken for another one.
+    Only hashes of that are kept, of 64 bits each and together with a secret (Python's are SipHash): no names can be
+    made up for which a file would be taken for another one.
     """
 
     def __init__(self) -> None:
@@ -32,22 +31,22 @@ class DoneIndex:
 
     def add(self, path: str, size: int, mtime_ns: int, target: str, bytes_out: int) -> None:
         """Note a finished file; what was noted of it before counts no more."""
-        file = self._hash(f"{path}\0{target}")
+        file = hash((self._secret, path, target)) & _MASK
         number = file % _BUCKETS
         files, results = self._buckets[number]
         files.append(file)
-        results.append(self._hash(f"{size} {mtime_ns} {bytes_out}"))
+        results.append(hash((size, mtime_ns, bytes_out)) & _MASK)
         self._is_unsorted[number] = True
 
     def has(self, path: str, size: int, mtime_ns: int, target: str, bytes_out: int) -> bool:
         """Whether this very result was the last that was noted of the file."""
-        file = self._hash(f"{path}\0{target}")
+        file = hash((self._secret, path, target)) & _MASK
         number = file % _BUCKETS
         if self._is_unsorted[number]:
             self._sort(number)
         files, results = self._buckets[number]
         at = bisect_right(files, file) - 1
-        return at >= 0 and files[at] == file and results[at] == self._hash(f"{size} {mtime_ns} {bytes_out}")
+        return at >= 0 and files[at] == file and results[at] == hash((size, mtime_ns, bytes_out)) & _MASK
 
     def _sort(self, number: int) -> None:
         # The sort is stable: of what was noted of one file the last stays behind all others.
@@ -58,7 +57,3 @@ class DoneIndex:
             array("Q", map(results.__getitem__, order)),
         )
         self._is_unsorted[number] = False
-
-    def _hash(self, text: str) -> int:
-        raw = text.encode("utf-8", "surrogateescape")
-        return int.from_bytes(hashlib.blake2b(raw, digest_size=_DIGEST_BYTES, key=self._secret).digest(), "big")

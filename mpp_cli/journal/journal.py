@@ -49,15 +49,19 @@ class Journal:
         """How many outputs of earlier runs are on record."""
         return len(self._index)
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
     def is_done(self, path: str, size: int, mtime_ns: int, target: str) -> bool:
         """Whether this source was done, and its output is still there with its size. Paths are absolute."""
-        if not self._index:
-            return False
         try:
             output = os.stat(target)
         except OSError:
             return False
-        return stat.S_ISREG(output.st_mode) and self._index.has(path, size, mtime_ns, target, output.st_size)
+        if not stat.S_ISREG(output.st_mode):
+            return False
+        return self._index.has(_plain(path), size, mtime_ns, _plain(target), output.st_size)
 
     def before_publish(self, output: Published) -> int:
         """Record an output that is complete and about to get its name; gives the number for :meth:`published`.
@@ -66,6 +70,7 @@ class Journal:
             OSError: It cannot be recorded; ``filename`` is the journal.
         """
         self._number += 1
+        output = output._replace(path=_plain(output.path), target=_plain(output.target))
         # One write for this and what has been done since the last one.
         self._append(self._take_done() + publish_line(self._number, output))
         return self._number
@@ -113,6 +118,13 @@ class Journal:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _plain(path: str) -> str:
+    """The path as it is without ``.`` and empty parts, which ``..`` is not: behind a link that is another folder."""
+    if "/./" in path or "//" in path:
+        return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+    return path
 
 
 def open_journal(path: str, header: Header, *, is_resumed: bool) -> Journal:

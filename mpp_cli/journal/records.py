@@ -21,6 +21,7 @@ FORMAT: Final = 1
 #: What every journal begins with.
 MAGIC: Final = b'{"event":"journal",'
 _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False).encode
+_decode: Final = json.JSONDecoder().decode
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def done_line(numbers: Sequence[int]) -> bytes:
 def read_line(line: bytes) -> Header | tuple[int, Published] | list[int] | None:
     """What a line says; None for one that is torn, damaged, or of a kind that only a newer mpp knows."""
     try:
-        record = json.loads(line)
+        record = _decode(line.decode("ascii"))
         kind = record["event"]
         if kind == "publish":
             return record["n"], _published(record)
@@ -108,7 +109,7 @@ def _published(record: dict[str, Any]) -> Published:
         record["bytes_out"],
         record["ino"],
     )
-    if not all(type(number) is int for number in (record["n"], *output[1:3], *output[4:])):
+    if not type(record["n"]) is type(output[1]) is type(output[2]) is type(output[4]) is type(output[5]) is int:
         raise TypeError("what must be a whole number is none")
     return output
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _MINUTE_S: Final = 60
@@ -98,22 +98,35 @@ def ratio_words(bytes_in: int, bytes_out: int) -> str:
     return f"{100 * bytes_out / bytes_in:.1f} %" if bytes_in else ""
 
 
+class Part(NamedTuple):
+    """Some words of a line; where they do not all fit, those of the smallest weight go first."""
+
+    words: str
+    weight: int
+
+
+def progress_parts(figures: Figures) -> list[Part]:
+    """What there is to say of a run that goes on, in order."""
+    read = f"{size_words(figures.bytes_in)} in"
+    if figures.total_bytes:
+        read = f"{size_words(figures.bytes_in)} of {size_words(figures.total_bytes)} in"
+    written = f"{size_words(figures.bytes_out)} out"
+    if ratio := ratio_words(figures.bytes_in, figures.bytes_out):
+        written += f" ({ratio})"
+    parts = [Part(read, 3), Part(written, 1), Part(f"{size_words(figures.rate)}/s", 5)]
+    parts.append(Part(time_words(figures.elapsed_s), 0))
+    if figures.eta_s is not None:
+        parts.append(Part(f"{time_words(figures.eta_s)} left", 6))
+    if items := items_words(figures):
+        parts.insert(0, Part(items, 4))
+    weights = {"failed": 7, "stopped": 2, "skipped": 2}
+    parts += [Part(words, weights[words.rpartition(" ")[2]]) for words in _other_ends(figures)]
+    return parts
+
+
 def progress_words(figures: Figures) -> str:
     """One line of a run that goes on."""
-    parts = [f"{size_words(figures.bytes_in)} in"]
-    if figures.total_bytes:
-        parts[0] = f"{size_words(figures.bytes_in)} of {size_words(figures.total_bytes)} in"
-    parts.append(f"{size_words(figures.bytes_out)} out")
-    if ratio := ratio_words(figures.bytes_in, figures.bytes_out):
-        parts[1] += f" ({ratio})"
-    parts.append(f"{size_words(figures.rate)}/s")
-    parts.append(time_words(figures.elapsed_s))
-    if figures.eta_s is not None:
-        parts.append(f"{time_words(figures.eta_s)} left")
-    if items := items_words(figures):
-        parts.insert(0, items)
-    parts += _other_ends(figures)
-    return ", ".join(parts)
+    return ", ".join(part.words for part in progress_parts(figures))
 
 
 def items_words(figures: Figures) -> str:
