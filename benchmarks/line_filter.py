@@ -28,6 +28,7 @@ DEFINITION = """
 use = "lines"
 function = "./filters.py:drop"
 """
+SPREAD = DEFINITION + "processes = 2\n"
 PLAIN_LOOP = """
 import sys
 
@@ -65,9 +66,11 @@ def run(rounds: int, _seconds: float) -> list[Row]:
         make_log(log)
         (folder / "filters.py").write_text(FILTER)
         (folder / "one.toml").write_text(DEFINITION)
+        (folder / "two.toml").write_text(SPREAD)
         one_core = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
         commands = {
             "lines": [*programs.mpp(), "run", "-q", str(folder / "one.toml")],
+            "lines, processes = 2": [*programs.mpp(), "run", "-q", str(folder / "two.toml")],
             "a plain Python loop": [*one_core, sys.executable, "-c", PLAIN_LOOP],
             "grep -v": [grep, "-v", "DEBUG"],
         }
@@ -82,8 +85,9 @@ def run(rounds: int, _seconds: float) -> list[Row]:
         raise RuntimeError(f"other bytes than those of grep: {', '.join(wrong)}")
     rates = {name: total / 1e6 / statistics.median(of_it) for name, of_it in seconds.items()}
     plain, by_grep = "a plain Python loop", "grep -v"
-    work = f"lines: {total / 1e6:,.0f} MB of log lines"
-    return [
-        Row(work, "MB/s", rates["lines"], plain, rates[plain], times_peer(TIMES_PLAIN)),
-        Row(work, "MB/s", rates["lines"], by_grep, rates[by_grep], times_peer(TIMES_GREP)),
-    ]
+    rows = []
+    for ours in ("lines", "lines, processes = 2"):
+        work = f"{ours}: {total / 1e6:,.0f} MB of log lines"
+        rows.append(Row(work, "MB/s", rates[ours], plain, rates[plain], times_peer(TIMES_PLAIN)))
+        rows.append(Row(work, "MB/s", rates[ours], by_grep, rates[by_grep], times_peer(TIMES_GREP)))
+    return rows

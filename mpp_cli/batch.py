@@ -118,6 +118,7 @@ class Batch:
         self._poll.register(stop, select.POLLIN)
         self._started_s = time.monotonic()
         self._next_update_s = self._started_s
+        self._is_ending = False
         self._stop_deadline_s: float | None = None
         self._abort_deadline_s: float | None = None
         self._terminator: threading.Thread | None = None
@@ -149,6 +150,7 @@ class Batch:
                 self._settler.drop(entry)
         self._under_way.clear()
         self._drop_waiting()
+        self._drop_held()
         self._stop_pipe.close()
         end_s = time.monotonic() + STOP_GRACE_S
         self._settler.end_removing(lambda: self._stop.count > 1 or (self._stop.count > 0 and time.monotonic() > end_s))
@@ -289,7 +291,9 @@ class Batch:
             for entry in answer.alone:
                 self._planner.add_alone(entry)
         else:
-            answer.ended += [Ended(entry, is_stopped=True) for entry in [*answer.left, *answer.alone]]
+            not_begun = [*answer.left, *answer.alone]
+            self.outcome.was_cut_short |= bool(not_begun)
+            answer.ended += [Ended(entry, is_stopped=True) for entry in not_begun]
         self._settle((one.entry.number, one) for one in answer.ended)
 
     def _settle(self, ended: Iterable[tuple[int, Ended | Refused | Skipped]]) -> None:
@@ -303,17 +307,26 @@ class Batch:
     # -- the end
 
     def _may_begin(self) -> bool:
-        return self._stop_deadline_s is None and self._abort_deadline_s is None and not self.outcome.was_cut_short
+        return not self._is_ending and self._abort_deadline_s is None
 
     def _begin_nothing_more(self) -> None:
         """What is under way may end; nothing else begins."""
         if self._jobs is not None or len(self._planner):
             self.outcome.was_cut_short = True
+        self._is_ending = True
         self._jobs = None
         self._stop_pipe.close_write_end()
         for future in list(self._under_way):
             future.cancel()  # what has not begun does not begin
         self._drop_waiting()
+
+    def _drop_held(self) -> None:
+        """What waits for others to be published before it, which are not coming."""
+        for one in self._in_order.drain():
+            if isinstance(one, Ended) and not one.errors:
+                self._settler.drop(one.entry)
+            else:
+                self._settler.settle([one])
 
     def _drop_waiting(self) -> None:
         for entry in self._planner.drop_all():

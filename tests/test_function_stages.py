@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,18 @@ def fails_at(line, number):
     if line.startswith(b"line %d " % number):
         raise KeyError("that one")
     return line
+
+
+def grow(line):
+    return line * (1 + line.count(b"7"))
+
+
+def fails_in_a_helper(line, how):
+    if "help_with_lines" not in " ".join(sys.orig_argv):
+        return line
+    if how == "exits":
+        os._exit(3)
+    raise KeyError("that one")
 
 
 @line_filter
@@ -66,6 +80,26 @@ def test_what_the_function_raises_fails_the_item(tmp_path, way):
     assert "in stage 'lines'" in error.__notes__
     item.discard()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@all_ways
+def test_lines_in_several_processes_keep_their_order(tmp_path, way):
+    """The bytes are those of one process, also where lines grow."""
+    (tmp_path / "x").write_bytes(TEXT * 3)
+    item = run([LinesStage(grow, processes=2), WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), way)
+    publish(item)
+    assert (tmp_path / "y").read_bytes() == b"".join(map(grow, (TEXT * 3).splitlines(True)))
+
+
+@all_ways
+@pytest.mark.parametrize(("how", "words"), [("raises", "that one"), ("exits", "ended with status 3")])
+def test_a_failure_in_a_helper_fails_the_item(tmp_path, way, how, words):
+    """By the error that the function raised, or by how the process ended; no process is left."""
+    (tmp_path / "x").write_bytes(TEXT * 3)
+    stage = LinesStage(fails_in_a_helper, processes=2, how=how)
+    item = run([stage, WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), way)
+    assert words in str(item.exceptions[0])
+    item.discard()
 
 
 @given(text=st.binary(max_size=300), cuts=st.lists(st.integers(1, 50), max_size=10))

@@ -80,7 +80,10 @@ def test_it_says_what_it_is(wheel):
     assert (metadata["Name"], metadata["Version"]) == ("atbu-mp-pipeline-pkg", "1.0.0.dev0")
     assert (metadata["License-Expression"], metadata["Requires-Python"]) == ("Apache-2.0", ">=3.11")
     needed = {line.partition(">")[0] for line in metadata.get_all("Requires-Dist") if "extra ==" not in line}
-    assert needed == {"typer", "rich", "zstandard", "isal", "zlib-ng", "lz4"}
+    assert needed == {
+        *("typer", "rich", "zstandard", "isal", "zlib-ng", "lz4"),
+        *("blake3", "xxhash", "pyrage", "cryptography"),
+    }
     assert _info(wheel, "licenses/LICENSE")
 
 
