@@ -76,7 +76,7 @@ class CommandJob(Job):
 
     def close(self) -> None:
         if self.program is not None:
-            self.program.end(leave_the_rest=self.item.is_written)
+            self.program.end(leave_the_rest=not self.item.is_failed)
         if isinstance(self.item.source, CommandSource):
             self.item.source.descriptor.close()
             self.item.source.report.close()

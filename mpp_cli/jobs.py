@@ -80,14 +80,18 @@ class Plan(NamedTuple):
     Attributes:
         found: The input.
         target: Where its output goes; None is the ``-o`` argument or standard output.
+        command: What stands for standard input, where a command is the source.
     """
 
     found: FoundFile | StandardInput
     target: NamedTarget | None
+    command: Command | None = None
 
     @property
     def name(self) -> str:
         """What messages call the input."""
+        if self.command is not None:
+            return self.command.name
         return "stdin" if isinstance(self.found, StandardInput) else self.found.name
 
 
@@ -179,7 +183,7 @@ class JobMaker:
                 except (OSError, ValueError) as ex:
                     yield Refused(found.name, ex)
             elif isinstance(found, StandardInput):
-                yield Plan(found, None)
+                yield Plan(found, None, self._command)
             else:
                 yield found
 
@@ -201,13 +205,13 @@ class JobMaker:
         return target if isinstance(target, Skipped) else Plan(found, target)
 
     def _job(self, plan: Plan) -> Job:
-        found, named = plan
+        found, named, command = plan
         if named is not None and isinstance(found, FoundFile):
             self._outputs.make_ready(found)
             item = FileItem(PathSource(found.path), PathTarget(named.shown, self._force, named.final), name=found.name)
             return Job(item, False, found.status)
-        if self._command is not None:
-            return self._command_job(self._command)
+        if command is not None:
+            return self._command_job(command)
         if isinstance(found, StandardInput):
             source, status = self._stdin(), None
         else:

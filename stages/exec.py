@@ -10,6 +10,7 @@ from typing import Final
 
 from .byte_stage import ByteStage
 from .checks import check_whole_number
+from .errors import ProgramFailed
 from .file_item import FileItem
 
 _MAX_STATUS: Final = 255
@@ -31,6 +32,8 @@ class ExecStage(ByteStage):
     """
 
     name = "exec"
+    #: With ``retries`` a program that has failed is run again.
+    retry_on = (ProgramFailed,)
 
     def __init__(
         self,

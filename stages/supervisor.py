@@ -203,7 +203,8 @@ class _Supervisor:
         if not pid:
             return
         if os.WIFSTOPPED(status):
-            self._tell("stopped", os.WSTOPSIG(status))
+            if self._orders.has_own_group:  # else the shell's job control minds it, as it does us
+                self._tell("stopped", os.WSTOPSIG(status))
             return
         self._is_running = False
         self._errors.finish()
@@ -300,8 +301,7 @@ class _Errors:
     def wanted(self) -> Iterator[tuple[int, int]]:
         """What to wait for: more of it, or while there is something to pass on, room for that."""
         is_due = self._due_bytes() > 0
-        if self._is_open or is_due:
-            yield self._reader, 0 if is_due or not self._is_open else select.POLLIN
+        yield self._reader, select.POLLIN if self._is_open and not is_due else 0
         yield 2, select.POLLOUT if is_due else 0
 
     def timeout_ms(self) -> float | None:

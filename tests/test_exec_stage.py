@@ -111,7 +111,7 @@ def test_output_comes_as_it_is_written(tmp_path):
 @all_runners
 def test_the_program_starts_as_from_a_shell(tmp_path, runner):
     """A group of its own, nothing ignored, nothing blocked, and no descriptor but the three."""
-    script = "cat /proc/self/status; echo fds; ls /proc/self/fd; echo $$; ps -o pgid= -p $$"
+    script = "cat /proc/self/status; echo fds; ls /proc/self/fd; echo $$; cut -d ' ' -f 5 /proc/$$/stat"
     status, _, rest = made_of(shell(script), b"", tmp_path, runner).partition(b"fds\n")
     words = rest.split()
     # The fourth descriptor is the one by which ls reads the folder.
@@ -230,7 +230,7 @@ def test_a_source_that_cannot_be_read_is_no_end_of_input(tmp_path):
 def test_an_item_is_tried_again_where_the_stage_asks_for_it(tmp_path):
     """With a new program and the whole input."""
     stage = shell(f"cat; [ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; exit 1; }}")
-    stage.retries, stage.retry_on = 1, (ProgramFailed,)
+    stage.retries = 1
     assert made_of(stage, b"data", tmp_path) == b"data"
 
 
@@ -257,6 +257,13 @@ def test_stderr_is_bounded_and_does_not_hold_the_program_up(capfd):
     assert through(shell("seq 100000 >&2; echo -n end >&2; echo data"), b"") == b"data\n"
     said = capfd.readouterr().err.splitlines()
     assert said == [*map(str, range(1, 100001)), "end"]
+
+
+def test_a_closed_stderr_costs_no_time_of_a_processor():
+    """The supervisor waits; it does not look again and again at what will not come."""
+    before_s = os.times().children_user + os.times().children_system
+    assert through(shell("exec 2>&-; sleep 0.5; echo data"), b"") == b"data\n"
+    assert os.times().children_user + os.times().children_system - before_s < 0.3
 
 
 def test_a_python_program_that_raises_tells_why(tmp_path):

@@ -93,6 +93,13 @@ def test_a_wrong_command_line_is_status_2(args, words):
     assert words in done.stderr.decode()
 
 
+def test_a_dry_run_starts_no_command(tmp_path):
+    """It says what would become of it."""
+    done = from_command(tmp_path, "touch", "started", options=("--dry-run", "-o", "out.zst"))
+    assert (done.returncode, os.listdir(tmp_path)) == (0, [])
+    assert done.stdout == b"command touch -> out.zst\n"
+
+
 def test_an_output_that_is_there_starts_no_command(tmp_path):
     """It is refused before the command has done anything."""
     (tmp_path / "out.zst").write_bytes(b"old")
