@@ -114,7 +114,7 @@ def faults_of(folder, text: str | bytes) -> list[str]:
             [
                 "p.toml:4: stage './mine.py:Add': times must be at most 100, not 101",
                 "p.toml:5: stage './mine.py:Add': 'mode' must be one of 'fast', 'slow', not 3",
-                "p.toml:6: stage './mine.py:Add': 'other' is not an option; its options are mode, share, text, times, w",
+                "p.toml:6: stage './mine.py:Add': 'other' is not an option; its options are mode, share, text, times",
             ],
         ),
         (
