@@ -90,7 +90,7 @@ def example_lines(name: str, stage: Any) -> list[str]:
     if isinstance(example, str):
         return ["[[stage]]", *example.strip().splitlines()]
     required = [
-        f"{option.name} = {_PLACEHOLDERS.get(type_schema(option.annotation).get('type'), _TEXT_PLACEHOLDER)}"
+        f"{option.name} = {_PLACEHOLDERS.get(str(type_schema(option.annotation).get('type')), _TEXT_PLACEHOLDER)}"
         for option in options_of(stage)
         if option.is_required
     ]

@@ -21,6 +21,8 @@ class Cipher(ByteStage):
     adds_suffix, is_encrypted_output, is_compressed_output = ".c", True, True
 class Decipher(ByteStage):
     strips_suffixes = {".c": ""}
+class Whatever(ByteStage):
+    strips_suffixes = dict.fromkeys([".a", ".b", ".c", ".zst"], "")
 class Pack(ByteStage):
     adds_suffix, is_compressed_output = ".p", True
     def memory_bytes(self): return 3 << 30
@@ -55,6 +57,8 @@ def folder(tmp_path, monkeypatch):
         ("zstd | unzstd | zstd", [(2, "undone"), (3, "undone")]),
         ("unzstd | zstd level=19", [(2, "undone")]),
         ("unzstd | ./c.py:lines | zstd", []),
+        ("./c.py:Whatever | zstd", []),
+        ("zstd | ./c.py:Whatever", [(2, "undone")]),
         ("zstd | ./c.py:lines", [(2, "text")]),
         ("zstd | ./c.py:Cipher | ./c.py:lines", [(3, "text")]),
         ("zstd level=19 threads=2", []),
