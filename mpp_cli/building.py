@@ -96,6 +96,7 @@ class _Draft:
             self.label = f"stage '{PlannedStage(self.step.stage, str(self.step.table['use'])).label}'"
         self.factory: Any = None
         self.faults: list[Fault] = []
+        self._wrong: set[str | int] = set()  # the keys that have a fault
         self._built: PipelineStage | None = self.step.stage
 
     @property
@@ -151,17 +152,20 @@ class _Draft:
         if self.factory is None:
             return None
         written = {key: value for key, value in table.items() if key not in RESERVED}
-        hints = {option.name: option.annotation for option in describe_options(self.factory)}
+        known = {option.name: option for option in describe_options(self.factory)}
+        hints = {name: option.annotation for name, option in known.items()}
         options = {key: self._value(key, value, hints.get(key, Any)) for key, value in written.items()}
-        unset = {fault.place for fault in self.faults if fault.kind == "variable"}
+        unset = set(self._wrong)  # an unset variable's value is judged no further
         for path, kind, words in option_faults(self.factory, options):
-            if not path or self.step.place_of(*path) not in unset:  # else it is that variable's fault
+            if not path or path[0] not in unset:
                 self.fault(path, kind, words)
-        if self.faults:
-            return None
-        found = {key: as_declared(self._found(key, value), hints.get(key, Any)) for key, value in options.items()}
-        stage = None if self.faults else self._make(found)
-        if stage is None:
+        found = {key: self._found(key, value) for key, value in options.items() if key not in self._wrong}
+        right = {key: as_declared(value, hints.get(key, Any)) for key, value in found.items() if key not in self._wrong}
+        had_faults = bool(self.faults)
+        # Also where something is wrong: its class may find more to say of the other options.
+        is_whole = all(name in right for name, option in known.items() if option.is_required)
+        stage = self._make(right) if is_whole else None
+        if stage is None or had_faults:
             return None
         try:
             self._apply_reserved(stage)
@@ -184,7 +188,7 @@ class _Draft:
         try:
             return located(self.factory, key, value, folder)
         except OptionProblem as ex:
-            self.fault((key,), "stage", str(ex))
+            self.fault((key,), "value", str(ex))
             return value
 
     def _make(self, options: Mapping[str, Any]) -> PipelineStage | None:
@@ -218,6 +222,7 @@ class _Draft:
 
     def fault(self, path: Path, kind: str, words: str) -> None:
         """Note what is wrong with a key of this stage."""
+        self._wrong.update(path[:1])
         self.faults.append(Fault(self.step.place_of(*path), kind, words, self.label))
 
 

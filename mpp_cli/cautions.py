@@ -11,6 +11,8 @@ from .sizes import memory_words
 
 #: What one stage may take for one file at once before it is worth a word.
 _MUCH_MEMORY_BYTES: Final = 1 << 30
+#: .xz and .lzma, .gz and .bgz: formats have been called by more than one name.
+_MAX_NAMES_OF_ONE_FORMAT: Final = 3
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def cautions(planned: Sequence[PlannedStage]) -> Iterator[Caution]:
                 words = f"it only undoes what '{top.stage.label}' has done; leave both out"
                 yield Caution(number, "undone", words)
         elif is_encrypted or is_compressed:
-            if undone is not None and getattr(stage, "adds_suffix", None) in _strips(undone.stage):
+            if undone is not None and _is_of_one_format(undone.stage, getattr(stage, "adds_suffix", None)):
                 words = (
                     f"it makes again what '{undone.label}' has undone; that serves to change its level or options alone"
                 )
@@ -80,6 +82,12 @@ def cautions(planned: Sequence[PlannedStage]) -> Iterator[Caution]:
 def _strips(stage: Any) -> Mapping[str, str]:
     strips = getattr(stage, "strips_suffixes", None)
     return strips if isinstance(strips, Mapping) else {}
+
+
+def _is_of_one_format(decompressor: Any, suffix: Any) -> bool:
+    """Whether it takes what has that suffix, and is not there for whatever format comes."""
+    strips = _strips(decompressor)
+    return suffix in strips and sum(not instead for instead in strips.values()) <= _MAX_NAMES_OF_ONE_FORMAT
 
 
 def _on_layers(number: int, current: PlannedStage, layers: Sequence[_Layer], is_compressor: bool) -> Iterator[Caution]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Final
 
 from mpp_stages.builtin import PIPELINES, STAGES
 
@@ -12,6 +12,10 @@ from .errors import UsageProblem, one_line
 from .resolve import PIPELINE_GROUP, STAGE_GROUP, ResolveProblem, find_stage, plugin_names
 from .stdio import Stdio
 from .tables import aligned, value_words
+
+_TEXT_PLACEHOLDER: Final = '"..."'
+#: What stands for a value in an example, by its type in JSON.
+_PLACEHOLDERS: Final = {"integer": "1", "number": "1.0", "boolean": "true", "array": '["..."]', "object": "{}"}
 
 
 def show_stages(stdio: Stdio) -> int:
@@ -80,12 +84,16 @@ def example_lines(name: str, stage: Any) -> list[str]:
 
     A stage whose options need better values than ``"..."`` has them in its class's ``example``.
     """
-    from .schema import options_of
+    from .schema import options_of, type_schema
 
     example = getattr(stage, "example", None)
     if isinstance(example, str):
         return ["[[stage]]", *example.strip().splitlines()]
-    required = [f'{option.name} = "..."' for option in options_of(stage) if option.is_required]
+    required = [
+        f"{option.name} = {_PLACEHOLDERS.get(str(type_schema(option.annotation).get('type')), _TEXT_PLACEHOLDER)}"
+        for option in options_of(stage)
+        if option.is_required
+    ]
     return ["[[stage]]", f'use = "{name}"', *required]
 
 

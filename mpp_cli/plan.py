@@ -16,6 +16,8 @@ from .sizes import memory_words
 from .stdio import Stdio
 from .tables import aligned, value_words
 
+#: More would leave no room for the options; what they all become is said below the table.
+_MAX_SUFFIXES: Final = 3
 _JOINT_WORDS: Final = {"end": "end", "pipe": "pipe", "tap": "tap", "item": "whole item"}
 
 
@@ -121,7 +123,9 @@ def _suffix_words(planned: PlannedStage) -> str:
     stage = planned.stage
     if getattr(stage, "is_sink", False) is True:
         return str(getattr(stage, "suffix", None) or "")
-    strips = " ".join(f"-{suffix}" for suffix in getattr(stage, "strips_suffixes", None) or ())
+    suffixes = list(getattr(stage, "strips_suffixes", None) or ())
+    strips = " ".join(f"-{suffix}" for suffix in suffixes[:_MAX_SUFFIXES])
+    strips += " ..." * (len(suffixes) > _MAX_SUFFIXES)
     adds = getattr(stage, "adds_suffix", None)
     return strips if not adds else f"{strips} +{adds}".strip()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 _GAP: Final = "  "
@@ -23,4 +23,8 @@ def value_words(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(value_words, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {value_words(inner)}' for key, inner in value.items())}}}"
     return str(value)

@@ -13,6 +13,7 @@ from mpp_cli.definition import load_definition
 from mpp_cli.errors import UsageProblem
 from mpp_cli.plan import plan_lines
 from mpp_cli.plan_json import plan_json, problem_json
+from mpp_cli.tables import value_words
 
 CIPHER = """
 from mpp_stages.byte_stage import ByteStage, line_filter
@@ -20,6 +21,8 @@ class Cipher(ByteStage):
     adds_suffix, is_encrypted_output, is_compressed_output = ".c", True, True
 class Decipher(ByteStage):
     strips_suffixes = {".c": ""}
+class Whatever(ByteStage):
+    strips_suffixes = dict.fromkeys([".a", ".b", ".c", ".zst"], "")
 class Pack(ByteStage):
     adds_suffix, is_compressed_output = ".p", True
     def memory_bytes(self): return 3 << 30
@@ -54,6 +57,8 @@ def folder(tmp_path, monkeypatch):
         ("zstd | unzstd | zstd", [(2, "undone"), (3, "undone")]),
         ("unzstd | zstd level=19", [(2, "undone")]),
         ("unzstd | ./c.py:lines | zstd", []),
+        ("./c.py:Whatever | zstd", []),
+        ("zstd | ./c.py:Whatever", [(2, "undone")]),
         ("zstd | ./c.py:lines", [(2, "text")]),
         ("zstd | ./c.py:Cipher | ./c.py:lines", [(3, "text")]),
         ("zstd level=19 threads=2", []),
@@ -88,6 +93,11 @@ def test_the_table_shows_suffixes_and_options():
     assert lines[2] == ["1", "unzstd", "a", "process", "pipe", "-.zst", "-.tzst", "long=27", "timeout=2"]
     assert lines[3][:6] == ["2", "write", "a", "process", "end", ".x"]
     assert 'suffix=".x"' in lines[3]
+
+
+def test_a_value_is_shown_as_in_toml():
+    """Lists and tables, too."""
+    assert value_words({"a": [1, "b", True], "c": {}}) == '{a = [1, "b", true], c = {}}'
 
 
 def test_the_json_has_the_documented_fields(folder, checkout):

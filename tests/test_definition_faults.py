@@ -113,6 +113,14 @@ def faults_of(folder, text: str | bytes) -> list[str]:
             ],
         ),
         (
+            '[[stage]]\nuse = "./mine.py:Add"\ntext = "a"\ntimes = 101\nmode = 3\nother = 1',
+            [
+                "p.toml:4: stage './mine.py:Add': times must be at most 100, not 101",
+                "p.toml:5: stage './mine.py:Add': 'mode' must be one of 'fast', 'slow', not 3",
+                "p.toml:6: stage './mine.py:Add': 'other' is not an option; its options are mode, share, text, times",
+            ],
+        ),
+        (
             '[[stage]]\nuse = "./mine.py:Ad"',
             ["p.toml:2: stage './mine.py:Ad': './mine.py' has no 'Ad' (did you mean 'Add'?)"],
         ),
