@@ -88,8 +88,16 @@ def _refuse_contradictions(options: RunOptions) -> None:
     for option, value in (("--output-dir", options.output_dir), ("--files-from", options.files_from)):
         if value == "":
             raise UsageProblem(f"mpp: {option}: an empty name is no name")
+    if options.files_from not in (None, "-") and (problem := _why_no_list(str(options.files_from))):
+        raise UsageProblem(f"mpp: --files-from: '{shown(str(options.files_from))}' {problem}")
     if options.output_dir is not None and os.path.exists(options.output_dir) and not os.path.isdir(options.output_dir):
         raise UsageProblem(f"mpp: --output-dir: '{shown(options.output_dir)}' is no folder")
+
+
+def _why_no_list(path: str) -> str:
+    if os.path.isdir(path):
+        return "is a folder, not a list of names (name it as an input, with --recursive)"
+    return "" if os.path.exists(path) else "is not there"
 
 
 def _path_filter(patterns: Iterable[tuple[str, str]]) -> PathFilter | None:
