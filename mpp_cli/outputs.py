@@ -74,8 +74,12 @@ class Outputs:
         self._is_done = is_done
         self._taken = SeenNames() if may_collide else None
         self._real_output_dir = None if output_dir is None else os.path.join(os.path.realpath(output_dir), "")
-        self._absolute_output_dir = None if output_dir is None else os.path.join(os.getcwd(), output_dir, "")
         self._ready_folder = functools.lru_cache(_KNOWN_FOLDERS)(self._make_folder)
+
+    @property
+    def may_collide_anywhere(self) -> bool:
+        """Whether two files, wherever they are, might get one output: not beside them, by names that stay different."""
+        return self._output_dir is not None or not self._namer.is_one_to_one
 
     def folders_below(self, root: Folder) -> Iterable[str]:
         """The real paths of the folders that the outputs for a named folder go to, if not beside their sources."""
@@ -103,7 +107,7 @@ class Outputs:
         else:
             kept = folder.kept + output
             shown_target = os.path.join(self._output_dir, kept)
-            final, real = f"{self._absolute_output_dir}{kept}", f"{self._real_output_dir}{kept}"
+            final = real = f"{self._real_output_dir}{kept}"
         if output == base and real == found.real:
             raise same_name(found.name)
         if taken is not None and not taken.add(real):

@@ -22,9 +22,11 @@ from .errors import shown
 if TYPE_CHECKING:
     from .jobs import Job
 
-#: So many outputs are synced together: enough to share the disk's writes, few enough that a crash of the machine
-#: leaves little to be done again.
+#: So many outputs at least are synced together: enough to share the disk's writes, few enough that a crash of the
+#: machine leaves little to be done again.
 _PORTION: Final = 1024
+#: Where the disk is behind, the run waits for it from here on.
+_MOST_WAITING: Final = 4 * _PORTION
 #: Or what has come together in this time.
 _PORTION_S: Final = 2.0
 #: File systems join the syncs that wait at the same time.
@@ -39,13 +41,13 @@ class Removal(NamedTuple):
     Attributes:
         name: What messages call it.
         path: Its absolute path.
-        status: What it was when it was found; it must still be that.
+        identity: What it was when it was found; it must still be that.
         output: The path of its output, absolute.
     """
 
     name: str
     path: str
-    status: os.stat_result
+    identity: tuple[int, int, int, int]
     output: str
 
 
@@ -64,11 +66,12 @@ class SourceRemover:
     """
 
     def __init__(self, output_dir: str | None) -> None:
-        self._top = None if output_dir is None else os.path.dirname(os.path.abspath(output_dir))
+        self._top = None if output_dir is None else os.path.dirname(os.path.realpath(output_dir))
         self._waiting: list[Removal] = []
         self._waiting_since_s = 0.0
         self._thread: threading.Thread | None = None
         self._not_removed: list[NotRemoved] = []
+        self._left_by_thread: list[NotRemoved] = []
         self._synced_above: set[str] = set()
 
     def published(self, job: Job) -> None:
@@ -81,14 +84,14 @@ class SourceRemover:
         if not self._waiting:
             self._waiting_since_s = time.monotonic()
         output = item.target.final or os.path.realpath(item.target.path)
-        self._waiting.append(Removal(item.name, item.source.path, job.status, output))
-        if len(self._waiting) >= _PORTION:
+        self._waiting.append(Removal(item.name, item.source.path, _identity(job.status), output))
+        if len(self._waiting) >= _PORTION and (self._is_idle() or len(self._waiting) >= _MOST_WAITING):
             self._join()
             self._begin()
 
     def look(self) -> list[NotRemoved]:
         """Begin a portion that has waited long enough; what could not be removed since the last time."""
-        if self._thread is None or not self._thread.is_alive():
+        if self._is_idle():
             self._join()
             if self._waiting and time.monotonic() - self._waiting_since_s > _PORTION_S:
                 self._begin()
@@ -109,6 +112,9 @@ class SourceRemover:
         not_removed, self._not_removed = self._not_removed, []
         return not_removed
 
+    def _is_idle(self) -> bool:
+        return self._thread is None or not self._thread.is_alive()
+
     def _begin(self) -> None:
         portion, self._waiting = self._waiting, []
         self._thread = threading.Thread(target=self._remove, args=(portion,), name="mpp-remove", daemon=True)
@@ -118,13 +124,16 @@ class SourceRemover:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+            self._not_removed += self._left_by_thread
+            self._left_by_thread = []
 
     def _remove(self, portion: Sequence[Removal]) -> None:
+        """Runs in the thread; what it has to tell is fetched when it has ended."""
         problems = sync_outputs([removal.output for removal in portion], self._top, self._synced_above)
         for removal in portion:
             problem = problems.get(removal.output) or _unlink_if_unchanged(removal)
             if problem is not None:
-                self._not_removed.append(NotRemoved(removal.name, problem))
+                self._left_by_thread.append(NotRemoved(removal.name, problem))
 
 
 def sync_outputs(outputs: Sequence[str], top: str | None, synced_above: set[str]) -> dict[str, OSError]:
@@ -190,20 +199,17 @@ def _unlink_if_unchanged(removal: Removal) -> OSError | None:
     What was read is what was found: a worker's reader refuses to end if its file changes, so one look here, at what
     the name leads to now, covers the time from the search to the end.
     """
-    then = removal.status
     try:
-        now = os.stat(removal.path)
-        if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (
-            then.st_dev,
-            then.st_ino,
-            then.st_size,
-            then.st_mtime_ns,
-        ):
+        if _identity(os.stat(removal.path)) != removal.identity:
             return OSError(errno.ESTALE, "Changed after it was found")
         os.unlink(removal.path)
     except OSError as ex:
         return ex
     return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def not_removed_line(not_removed: NotRemoved) -> str:

@@ -45,7 +45,7 @@ def in_tree(root: str) -> list[FoundFile]:
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return Path(os.path.realpath(tmp_path))
 
 
 def test_an_output_stands_beside_its_source(here):
