@@ -176,7 +176,7 @@ def _run_batch(
     total_bytes = limits.size_hint
     if total_bytes is None and not search.is_open_ended:
         total_bytes = _total_bytes(options.inputs)
-    if any(is_stdin(name) for name in options.inputs):
+    if options.files_from == "-" or any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
     gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off
