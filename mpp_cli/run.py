@@ -62,6 +62,7 @@ class RunOptions:
     remove_source: bool
     dry_run: bool
     app_dir: str | None
+    settings: tuple[str, ...]
     jobs: str | None
     keep_order: bool
     fail_fast: bool
@@ -87,7 +88,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     limits = read_limits(options)
     goes_to_stdout = selection.goes_to_stdout(options)
     search = selection.search_of(options, goes_to_stdout)
-    definition = load_definition(options.pipeline, options.app_dir)
+    definition = load_definition(options.pipeline, options.app_dir, options.settings)
     apply_to_stages(limits, definition.stages)
     if goes_to_stdout and not options.dry_run:
         _refuse_terminal(definition, options, stdio)
