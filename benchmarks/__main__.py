@@ -30,6 +30,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "cli_start": ("cli_start", "run"),
     "pass_through": ("pass_through", "run"),
     "line_filter": ("line_filter", "run"),
+    "resume": ("cli_resume", "run"),
 }
 
 
