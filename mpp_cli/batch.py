@@ -8,7 +8,6 @@ jobs ──▶ Planner ──submit──▶ pipeline ──future──▶ unpa
 from __future__ import annotations
 
 import select
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,9 @@ from typing import Final
 from atbu.mp_pipeline.exception import PipelineError
 from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
 
+from .ending import STOP_GRACE_S, Ending
 from .failures import error_words
+from .finding import Finding
 from .in_order import InOrder
 from .jobs import Job, NotYet, Refused, Skipped
 from .observers import Observers
@@ -30,18 +31,8 @@ from .progress.reporter import Reporter
 from .remove_source import SourceRemover
 from .settling import Ended, Settler
 from .signals import StopFlag
-from .stop_pipe import StopPipe
 from .units import Unit, batch_unit, single_unit, unpack
 
-#: How long items from named files may go on after the first stop signal.
-STOP_GRACE_S: Final = 5.0
-#: How long the end of aborted items is waited for before the process ends without them: a stage in a thread cannot
-#: be ended, and workers end with this process anyway.
-_ABORT_WAIT_S: Final = 2.0
-#: So many inputs are found at a time; then what has ended is settled.
-_FIND_AT_ONCE: Final = 64
-#: Or for so long, where the file system is slow.
-_FIND_S: Final = 0.01
 #: How many may wait for one before them, where the order is kept; each holds a temporary file.
 _MAX_HELD: Final = 4096
 #: Up to this size a job is done by one worker, if it is not in a batch.
@@ -92,7 +83,6 @@ class Batch:
         remover: SourceRemover | None = None,
     ) -> None:
         self._pipeline = pipeline
-        self._jobs: Iterator[Job | Refused | Skipped | NotYet] | None = jobs
         self._stop = stop
         self._reporter = reporter
         self._settings = settings
@@ -107,20 +97,16 @@ class Batch:
             remover=remover,
         )
         self._in_order: InOrder[Ended | Refused | Skipped] = InOrder()
-        self._num_found = 0
         # Where nothing goes in batches, sources and targets that are no files are opened when they are found.
         self._look_ahead = LOOK_AHEAD if settings.small_bytes >= 0 else settings.window
-        self._list_descriptor: int | None = None
         self._under_way: dict[Future[object], Unit] = {}
         self._ended: deque[Future[object]] = deque()
-        self._stop_pipe = StopPipe()
         self._poll = select.poll()
         self._poll.register(stop, select.POLLIN)
+        self._finding = Finding(jobs, self._poll)
+        self._ending = Ending(pipeline, stop)
         self._started_s = time.monotonic()
         self._next_update_s = self._started_s
-        self._stop_deadline_s: float | None = None
-        self._abort_deadline_s: float | None = None
-        self._terminator: threading.Thread | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -140,16 +126,13 @@ class Batch:
         """End the pipeline, drop what is still under way, and take the bar away."""
         if self._under_way:
             self._abort()
-        if self._terminator is None:
-            self._pipeline.shutdown()
-        else:
-            self._terminator.join(_ABORT_WAIT_S)
+        self._ending.close()
         for unit in self._under_way.values():
             for entry in unit.entries:
                 self._settler.drop(entry)
         self._under_way.clear()
         self._drop_waiting()
-        self._stop_pipe.close()
+        self._drop_held()
         end_s = time.monotonic() + STOP_GRACE_S
         self._settler.end_removing(lambda: self._stop.count > 1 or (self._stop.count > 0 and time.monotonic() > end_s))
         self._reporter.close()
@@ -197,54 +180,33 @@ class Batch:
             self._begin_nothing_more()
         else:
             self._feed()
-        if self._abort_deadline_s is not None and (self._stop.count > 1 or time.monotonic() > self._abort_deadline_s):
+        if self._ending.is_over:
             return False
-        return bool(self._under_way) or self._jobs is not None or len(self._planner) > 0
+        return bool(self._under_way) or not self._finding.is_at_end or len(self._planner) > 0
 
     def _feed(self) -> None:
         """Find a few more inputs and keep the window full."""
-        self._find()
         settings, planner = self._settings, self._planner
+        for number, found in self._finding.some(self._may_find):
+            if isinstance(found, Job):
+                planner.add(Entry(number, found, found.size))
+            else:
+                self._settle([(number, found)])
         while len(self._under_way) < settings.window and not self._stop.count:
             is_hungry = len(self._under_way) < settings.workers
-            entries = planner.take(is_last=self._jobs is None, is_hungry=is_hungry)
+            entries = planner.take(is_last=self._finding.is_at_end, is_hungry=is_hungry)
             if not entries or not self._submit(entries):
                 return
 
     def _may_find(self) -> bool:
-        if self._jobs is None or len(self._planner) >= self._look_ahead:
+        if len(self._planner) >= self._look_ahead:
             return False
-        return not self._settings.keep_order or self._num_found - self._in_order.next_number < _MAX_HELD
-
-    def _find(self) -> None:
-        if self._list_descriptor is not None:
-            self._poll.unregister(self._list_descriptor)
-            self._list_descriptor = None
-        end_s = time.monotonic() + _FIND_S
-        for _ in range(_FIND_AT_ONCE):
-            if not self._may_find() or self._jobs is None:
-                return
-            found = next(self._jobs, None)
-            if found is None:
-                self._jobs = None
-                return
-            if isinstance(found, Job):
-                self._planner.add(Entry(self._num_found, found, found.size))
-            elif isinstance(found, NotYet):
-                # Waited for with everything else; the loop comes by here again whatever wakes it.
-                self._poll.register(found.descriptor, select.POLLIN)
-                self._list_descriptor = found.descriptor
-                return
-            else:
-                self._settle([(self._num_found, found)])
-            self._num_found += 1
-            if time.monotonic() > end_s:
-                return
+        return not self._settings.keep_order or self._finding.num_found - self._in_order.next_number < _MAX_HELD
 
     def _submit(self, entries: list[Entry]) -> bool:
         planner = self._planner
         if planner.is_small(entries[0]):
-            unit, failed = batch_unit(entries, self._stop_pipe.read_end)
+            unit, failed = batch_unit(entries, self._ending.pipe.read_end)
             self._settle((one.entry.number, one) for one in failed)
         else:
             size = entries[0].size
@@ -270,8 +232,9 @@ class Batch:
     # -- what has ended
 
     def _wait(self) -> None:
-        if not self._ended and (self._under_way or self._list_descriptor is not None):
-            can_find_more = self._list_descriptor is None and self._may_find()
+        finding = self._finding
+        if not self._ended and (self._under_way or finding.is_behind):
+            can_find_more = not finding.is_at_end and not finding.is_behind and self._may_find()
             self._poll.poll(0 if can_find_more and not self._stop.count else self._reporter.interval_s * 1000)
         self._stop.drain()
 
@@ -284,12 +247,14 @@ class Batch:
         answer = unpack(unit, future)
         if answer.seconds:
             self._planner.learn(unit.entries[: len(unit.entries) - len(answer.left)], answer.seconds)
-        if self._may_begin():
+        if self._ending.is_beginning:
             self._planner.give_back(answer.left)
             for entry in answer.alone:
                 self._planner.add_alone(entry)
         else:
-            answer.ended += [Ended(entry, is_stopped=True) for entry in [*answer.left, *answer.alone]]
+            not_begun = [*answer.left, *answer.alone]
+            self.outcome.was_cut_short |= bool(not_begun)
+            answer.ended += [Ended(entry, is_stopped=True) for entry in not_begun]
         self._settle((one.entry.number, one) for one in answer.ended)
 
     def _settle(self, ended: Iterable[tuple[int, Ended | Refused | Skipped]]) -> None:
@@ -302,15 +267,12 @@ class Batch:
 
     # -- the end
 
-    def _may_begin(self) -> bool:
-        return self._stop_deadline_s is None and self._abort_deadline_s is None and not self.outcome.was_cut_short
-
     def _begin_nothing_more(self) -> None:
         """What is under way may end; nothing else begins."""
-        if self._jobs is not None or len(self._planner):
+        if not self._finding.is_at_end or len(self._planner):
             self.outcome.was_cut_short = True
-        self._jobs = None
-        self._stop_pipe.close_write_end()
+        self._finding.stop()
+        self._ending.begin_nothing_more()
         for future in list(self._under_way):
             future.cancel()  # what has not begun does not begin
         self._drop_waiting()
@@ -319,25 +281,27 @@ class Batch:
         for entry in self._planner.drop_all():
             self._settler.drop(entry)
 
+    def _drop_held(self) -> None:
+        """What waits for others to be published before it, which are not coming."""
+        for one in self._in_order.drain():
+            if isinstance(one, Ended) and not one.errors:
+                self._settler.drop(one.entry)
+            else:
+                self._settler.settle([one])
+
     def _obey_stop(self) -> None:
-        now_s = time.monotonic()
-        if self._stop_deadline_s is None:
-            self._stop_deadline_s = now_s + STOP_GRACE_S
+        if self._ending.hear_signal():
             name = self._stop.first.name if self._stop.first is not None else "signal"
+            self._begin_nothing_more()  # before it is said, for saying it may take its time
             self._reporter.say(f"mpp: {name}: stopping{'' if self._has_stream() else '; again to stop at once'}")
-            self._begin_nothing_more()
-        if self._stop.count > 1 or self._has_stream() or now_s >= self._stop_deadline_s:
+        if self._ending.must_abort or self._has_stream():
             self._abort()
 
     def _has_stream(self) -> bool:
         return any(entry.job.is_stream for unit in self._under_way.values() for entry in unit.entries[:1])
 
     def _abort(self) -> None:
-        self._jobs = None
+        self._finding.stop()
         self._drop_waiting()
-        if self._abort_deadline_s is None:
-            self._settler.is_aborting = True
-            self._abort_deadline_s = time.monotonic() + _ABORT_WAIT_S
-            # It waits for the workers' end, and this thread must see a second signal meanwhile.
-            self._terminator = threading.Thread(target=self._pipeline.terminate, name="mpp-terminate", daemon=True)
-            self._terminator.start()
+        self._settler.is_aborting = True
+        self._ending.abort()

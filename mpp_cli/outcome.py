@@ -18,7 +18,7 @@ class Outcome:
         not_removed: Inputs among the done ones that --remove-source had to leave.
         lost_reader: Standard output's reader has gone: the run ends as a writer does, by SIGPIPE.
         broken: Why the run as a whole could not go on, or None.
-        was_cut_short: Inputs were left because one had failed, as the user wanted it.
+        was_cut_short: Inputs were left because the run was to begin nothing more.
     """
 
     done: int = 0

@@ -21,7 +21,7 @@ BATCH_S: Final = 0.02
 _FIRST_BATCH_S: Final = 0.002
 _LAST_BATCH_S: Final = 0.002
 #: Bounds what is lost with a worker, and what is held of temporaries.
-_MAX_FILES: Final = 512
+_MAX_FILES: Final = 256
 _MAX_BYTES: Final = 16 << 20
 #: What a file costs beside its bytes, in bytes.
 _BYTES_PER_FILE: Final = 16 << 10
@@ -30,7 +30,7 @@ _FIRST_S_PER_BYTE: Final = 5e-9
 #: How much the last batch counts.
 _GAIN: Final = 0.3
 #: How many files are looked at before they are begun, to find the long ones.
-LOOK_AHEAD: Final = 2048
+LOOK_AHEAD: Final = 1024
 
 
 class Entry:

@@ -42,7 +42,7 @@ COUNTERS: Final = ("bytes_in", "bytes_out")
 #: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
 _COLLECT_AFTER: Final = 50_000
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
-_UNITS_AHEAD: Final = 4
+_UNITS_AHEAD: Final = 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class RunOptions:
     remove_source: bool
     dry_run: bool
     app_dir: str | None
+    settings: tuple[str, ...]
     jobs: str | None
     keep_order: bool
     fail_fast: bool
@@ -87,7 +88,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     limits = read_limits(options)
     goes_to_stdout = selection.goes_to_stdout(options)
     search = selection.search_of(options, goes_to_stdout)
-    definition = load_definition(options.pipeline, options.app_dir)
+    definition = load_definition(options.pipeline, options.app_dir, options.settings)
     apply_to_stages(limits, definition.stages)
     if goes_to_stdout and not options.dry_run:
         _refuse_terminal(definition, options, stdio)
@@ -180,7 +181,8 @@ def _run_batch(
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
     gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off
-    stage_for_small_files = None if goes_to_stdout or search.is_one_file else _stage_for_small_files(stages)
+    is_for_many = options.output is None and not goes_to_stdout and not search.is_one_file
+    stage_for_small_files = _stage_for_small_files(stages) if is_for_many else None
     # Before anything that starts a thread or a handler: the pipeline forks a template of this process.
     pipeline = MultiprocessingPipeline(
         stages if stage_for_small_files is None else [*stages, stage_for_small_files],

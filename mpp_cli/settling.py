@@ -189,7 +189,11 @@ class Settler:
     def _settle_failed(self, one: Ended) -> None:
         cause = root_cause(one.errors)
         job, outcome = one.entry.job, self.outcome
-        if self.is_aborting or (self._stop.count and isinstance(cause, PipelineWorkerDied)):
+        has_no_space = isinstance(cause, OSError) and cause.errno in _NO_SPACE
+        if self.is_aborting or (has_no_space and outcome.broken is not None):
+            self._end(one, "stopped")  # the reason has been told
+            return
+        if self._stop.count and isinstance(cause, PipelineWorkerDied):
             self._end(one, "stopped")  # a signal for the whole group ends workers too
             return
         if job.writes_directly and isinstance(cause, OSError) and cause.errno == errno.EPIPE:
@@ -201,7 +205,7 @@ class Settler:
             outcome.broken = error_words(cause)
         else:
             self._fail(job.item.name, one.errors)
-        if isinstance(cause, OSError) and cause.errno in _NO_SPACE and not self._is_single:
+        if has_no_space and not self._is_single:
             outcome.broken = "stopped, for there is no space left; what is done is complete, make room and run it again"
         self._end(one, "failed")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from . import exit_codes
 from .errors import UsageProblem, shown
 from .failures import error_words
 from .line_writer import LinesGivenUp, LineWriter
@@ -48,6 +49,8 @@ class Watch:
     _outcome: Outcome | None = None
     _stop: StopFlag | None = None
     _stopped_at_s: float | None = None
+    _is_well: bool = True
+    _has_ended: bool = False
 
     def begin(self, start: RunStart, outcome: Outcome, stop: StopFlag) -> None:
         """The run begins; ``outcome`` is told when it cannot go on, ``stop`` asked how long to wait."""
@@ -57,19 +60,20 @@ class Watch:
 
     def end(self, summary: RunSummary) -> bool:
         """The run has ended. Says whether everybody could write it down, and tells who could not."""
-        is_well = True
+        self._has_ended = True
         if self.journal is not None:
             try:
                 self.journal.close()
             except OSError as ex:
-                is_well = _complain("--journal", ex)
+                self.lost("--journal", ex)
         for observer in self.observers:
             # The events come last, with the exit status that the others have made of it.
+            status = summary.exit_status if self._is_well else summary.exit_status or exit_codes.FAILED
             try:
-                observer.run_ended(summary if is_well else replace(summary, exit_status=summary.exit_status or 1))
+                observer.run_ended(replace(summary, exit_status=status))
             except OSError as ex:
-                is_well = _complain("--report", ex)
-        return is_well
+                self.lost("--report", ex)
+        return self._is_well
 
     def is_done(self, found: FoundFile, final: str) -> bool:
         """Whether an earlier run has done this, and its output is still there."""
@@ -89,17 +93,16 @@ class Watch:
 
     def lost(self, option: str, error: OSError) -> None:
         """A run that cannot be told or remembered as it was asked does not go on."""
-        if self._outcome is None:
-            tell(f"mpp: {option}: {error_words(error)}")
-        elif error.errno == errno.EPIPE:
+        words = f"{option}: {error_words(error)}"
+        if isinstance(error, LinesGivenUp):
+            return  # the run ends already, and by a signal
+        if error.errno == errno.EPIPE and self._outcome is not None:
             self._outcome.lost_reader = True
-        elif not isinstance(error, LinesGivenUp) and self._outcome.broken is None:
-            self._outcome.broken = f"{option}: {error_words(error)}"
-
-
-def _complain(option: str, error: OSError) -> bool:
-    tell(f"mpp: {option}: {error_words(error)}")
-    return False
+        elif self._has_ended or self._outcome is None:
+            self._is_well = False
+            tell(f"mpp: {words}")
+        elif self._outcome.broken is None:
+            self._outcome.broken = words
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ class FileItem(PipelineWorkItem):
 
     def __init__(self, source: Source, target: Target, *, name: str) -> None:
         super().__init__()
-        if isinstance(source, PathSource) and not os.path.isabs(source.path):
+        if isinstance(source, PathSource) and not source.path.startswith("/"):
             source = PathSource(os.path.abspath(source.path))
         self.source = source
         self.target = target
@@ -156,7 +156,8 @@ class FileItem(PipelineWorkItem):
         """
         if self.is_written:
             return
-        self.discard()
+        if attempt or self._temporary is not None:
+            self.discard()
         if isinstance(self.target, PathTarget):
             self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from leftovers import PRIVATE_TMPDIR_VARIABLE, Leftovers, mark_this_process
 
@@ -18,6 +19,11 @@ from leftovers import PRIVATE_TMPDIR_VARIABLE, Leftovers, mark_this_process
 TEST_TIMEOUT_S = 120
 # The time-out again, for a test whose clean-up hangs as well.
 TEST_TIMEOUT_REPEAT_S = 30
+
+
+# A loaded machine makes any single example slow; what hangs is seen by the time-out above.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -149,7 +149,7 @@ def test_a_file_that_was_another_in_between_is_not_done(path, tmp_path):
     assert not is_done(path, first)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.floats(0, 1))
 def test_a_torn_line_costs_its_own_record_alone(tmp_path_factory, where):
     """Cut anywhere, then appended to by the next runs: all that was complete before and after is kept."""

@@ -10,6 +10,7 @@ import pytest
 from cli_tools import TIMEOUT_S
 from mpp_stages.byte_stage import line_filter
 
+from atbu.mp_pipeline.stage import SubprocessPipelineStage
 from mpp_cli.definition import load_definition
 from mpp_cli.journal.fingerprint import differences, fingerprint, stage_records
 from mpp_cli.planned import PlannedStage
@@ -19,6 +20,14 @@ from mpp_cli.planned import PlannedStage
 def grep(line: bytes, *, word: str = "x") -> bytes | None:
     """Keeps lines with a word."""
     return line if word.encode() in line else None
+
+
+def keep(item):
+    return item
+
+
+def give_up(item):
+    raise ValueError
 
 
 STAGE = """
@@ -86,6 +95,17 @@ def test_changed_code_of_the_user_s_counts(records_of, tmp_path):
     new = records_of('use = "./stage.py:drop"')
     assert fingerprint(old) != fingerprint(new)
     assert differences(old, new) == ["stage 1 'drop': its code has changed"]
+
+
+def test_a_function_given_as_an_option_counts():
+    """By its name and the code of its file; the same one is the same in every process."""
+    one, same, other = (
+        stage_records([PlannedStage(SubprocessPipelineStage(fn_determiner=bool, fn_worker=worker), "s")])
+        for worker in (keep, keep, give_up)
+    )
+    assert fingerprint(one) == fingerprint(same)
+    assert fingerprint(one) != fingerprint(other)
+    assert "0x" not in json.dumps(one)
 
 
 def test_other_stages_are_named():

@@ -235,7 +235,7 @@ def test_a_report_that_fails_at_the_end_says_which(tmp_path):
 
 
 #: In the order of their start-up time.
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ their output stays valid. Names of outputs are part of each record instead.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,11 @@ def stage_records(planned: Sequence[PlannedStage]) -> list[dict[str, Any]]:
         if is_filter:
             given |= getattr(stage, "options", {})
         options = {}
-        for option in describe_options(stage if is_filter else kind):
+        try:
+            described = describe_options(stage if is_filter else kind)
+        except (TypeError, ValueError):
+            described = []  # a class whose options cannot be seen; its code counts
+        for option in described:
             fallback = None if option.is_required else option.default
             options[option.name] = _comparable(given.get(option.name, getattr(stage, option.name, fallback)))
         record: dict[str, Any] = {"use": _stage_name(kind), "label": each.label, "options": options}
@@ -106,6 +109,8 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, (str, bytes)):
         raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
         return f"#{hashlib.sha256(raw).hexdigest()[:_SHORT_DIGITS]}"
+    if callable(value) and hasattr(value, "__qualname__"):
+        return [_stage_name(value), _code_of(value)]
     # Its repr may show an address, which is another one in the next run.
     return f"a {type(value).__qualname__}"
 
@@ -124,8 +129,11 @@ def _code_of(kind: Any) -> str | None:
     module = str(getattr(kind, "__module__", ""))
     if module.startswith(_OWN_PACKAGES):
         return None
-    file = getattr(sys.modules.get(module), "__file__", None) or inspect.getsourcefile(kind)
+    file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
         return None
-    with open(file, "rb") as source:
-        return hashlib.sha256(source.read()).hexdigest()[:32]
+    try:
+        with open(file, "rb") as source:
+            return hashlib.sha256(source.read()).hexdigest()[:32]
+    except OSError:
+        return None  # in a zip file, for one
