@@ -163,8 +163,9 @@ class Outputs:
     def _make_folder(self, kept: str) -> None:
         """Make --output-dir and the folders ``kept`` below it, each of them a real one."""
         assert self._output_dir is not None
-        os.makedirs(self._output_dir, exist_ok=True)
-        descriptor = os.open(self._output_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        assert self._real_output_dir is not None
+        os.makedirs(self._real_output_dir, exist_ok=True)
+        descriptor = os.open(self._real_output_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         made = self._output_dir
         try:
             for part in kept.split("/")[:-1]:

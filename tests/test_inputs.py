@@ -135,7 +135,12 @@ def test_a_folder_that_cannot_be_read_is_one_failure(tree):
 def test_temporaries_are_never_inputs(tree):
     """Neither found nor named, for a list may name what this very run is writing."""
     make_tree(tree, "d/.mpp-1-ab.tmp")
-    assert names(search_for("d", "d/.mpp-1-ab.tmp", recursive=True)) == ["d/a", "d/b", "d/c/e/y", "d/c/x"]
+    assert names(search_for("d", "d/.mpp-1-ab.tmp", "d/.mpp-1-gone.tmp", recursive=True)) == [
+        "d/a",
+        "d/b",
+        "d/c/e/y",
+        "d/c/x",
+    ]
 
 
 def test_where_outputs_go_is_not_entered(tree):

@@ -126,6 +126,9 @@ class InputFinder:
 
     def _named(self, name: str, *, may_be_stream: bool) -> Iterator[Candidate]:
         """What one name brings: a file, or all files of a folder."""
+        head, slash, base = name.rpartition("/")
+        if is_temporary(base):
+            return  # a list made while the run goes on names them, and they may be gone by now
         try:
             status: os.stat_result | None = os.lstat(name)
             if status is not None and stat.S_ISLNK(status.st_mode):
@@ -137,11 +140,8 @@ class InputFinder:
         if status is not None and stat.S_ISDIR(status.st_mode):
             yield from self._tree(name)
             return
-        head, slash, base = name.rpartition("/")
         folder = self._folder_of(head + slash)
         if self._filter is not None and (folder.verdict is False or not self._filter.takes_file(folder, base)):
-            return
-        if is_temporary(base):
             return
         if status is not None and not stat.S_ISREG(status.st_mode):
             status = None
