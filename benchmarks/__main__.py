@@ -29,15 +29,9 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "cli_batch": ("cli_batch", "run"),
     "codecs": ("codecs", "run"),
     "cli_start": ("cli_start", "run"),
-<<<<<<< HEAD
     "resume": ("cli_resume", "run"),
     "pass_through": ("pass_through", "run"),
     "line_filter": ("line_filter", "run"),
-=======
-    "pass_through": ("pass_through", "run"),
-    "line_filter": ("line_filter", "run"),
-    "resume": ("cli_resume", "run"),
->>>>>>> h-input
 }
 
 
