@@ -16,7 +16,7 @@ import io
 import mmap
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from .byte_stage import ByteStage
 from .checks import check_flag, check_whole_number
@@ -26,9 +26,9 @@ from .roundtrip import proved_by_decoding
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-MAX_THREADS = 256
+MAX_THREADS: Final = 256
 #: Blocks read ahead of those that are being packed: so many that no thread waits while the next one is read.
-_READ_AHEAD_BLOCKS = 2
+_READ_AHEAD_BLOCKS: Final = 2
 
 
 class BlockFormat(Protocol):

@@ -70,9 +70,10 @@ def proved_by_decoding(run: Run) -> Run:
             try:
                 run(stage, own_reader, own_writer, item)
                 own_writer.flush()
+                is_all_read = not own_reader.read1(_BUFFER_BYTES)
             finally:
                 copy.close()  # before the writer's destructor, which would send what a failed run has left in it
-            problem = decoding.problem_beside(source)
+            problem = decoding.problem_beside(source) if is_all_read else "the input was not read to its end"
         if problem is not None:
             raise RoundTripError(stage.label, item.name, problem)
 

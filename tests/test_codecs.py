@@ -325,7 +325,7 @@ def test_a_flipped_bit_never_gives_other_data(codec):
 
 @each_codec
 @given(head=st.binary(max_size=40), tail=st.binary(min_size=1, max_size=60))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_arbitrary_bytes_are_data_or_a_data_error(codec, head, tail):
     """Nothing else is ever raised."""
     packed = through(codec.compressor(**codec.options), b"data")

@@ -125,6 +125,21 @@ class CopiesOnce(Copies):
         return Undecorated()
 
 
+def test_output_of_only_a_part_of_the_input_is_found():
+    """What was written decodes to what was read, and that was not all."""
+
+    class ReadsOnce(Copies):
+        @proved_by_decoding
+        def run(self, reader, writer, item):
+            writer.write(reader.read1(CHUNK_BYTES))
+
+        def new_decoder(self) -> ByteStage:
+            return Undecorated()
+
+    with pytest.raises(RoundTripError, match="the input was not read to its end"):
+        through(ReadsOnce(), Portions([b"some", b"more"]))
+
+
 def test_a_decoder_that_stops_early_holds_nobody_up():
     """Damage near the beginning of much data: the rest is neither kept nor waited for."""
     with pytest.raises(RoundTripError, match="corrupt"):
