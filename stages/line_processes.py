@@ -15,6 +15,7 @@ import io
 import os
 import pickle
 import select
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -50,7 +51,7 @@ class LineHelper:
     def __init__(self, stage: FunctionStage) -> None:
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-P", "-c", _PROGRAM],  # -P: no module is taken from the current folder by accident
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": paths},
@@ -143,7 +144,13 @@ def apply_to_lines_in_processes(
 
 
 def help_with_lines() -> None:
-    """What the helper runs: blocks from standard input, results to standard output, until the input ends."""
+    """What the helper runs: blocks from standard input, results to standard output, until one of the two ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that we help decides what Ctrl-C means
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        _serve()
+
+
+def _serve() -> None:
     source = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - for as long as the process lives
     target = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a print of the user's function is no result
@@ -153,10 +160,7 @@ def help_with_lines() -> None:
     except BaseException as ex:  # noqa: BLE001 - an import of the user's module may raise anything
         failure = ex
     while True:
-        try:
-            block = _next(source)
-        except EOFError:
-            return
+        block = _next(source)
         try:
             if failure is not None:
                 raise failure
