@@ -102,6 +102,7 @@ def _is_plain(cls: type[ByteStage]) -> bool:
     """Whether it takes items and opens its input as every byte stage does."""
     return (
         cls.perform_stage_work is ByteStage.perform_stage_work
+        and cls.work_between is ByteStage.work_between
         and cls.open_input is ByteStage.open_input
         and cls.is_for_stage is ByteStage.is_for_stage
         and cls.is_pipe_with_next_stage is ByteStage.is_pipe_with_next_stage

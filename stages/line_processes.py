@@ -4,7 +4,8 @@
             ├─▶ helper, a program of its own ──────┼─▶ written in the order of the blocks
             └─▶ helper …                   ────────┘
 
-A block goes to a helper that has nothing to do, else it is done here. What is ahead of its turn waits, up to a bound.
+A block goes to a helper that has less than two of them, else it is done here. What is ahead of its turn waits, up to a
+bound.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import io
 import os
 import pickle
 import select
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -31,6 +33,8 @@ _FAILED: Final = (1 << 64) - 1
 #: How long a helper that was told to end may take.
 _GRACE_S: Final = 5.0
 _PIPE_BYTES: Final = 1 << 20
+#: Of which this much may be lost to pages that are not full, and to what is not a block.
+_PIPE_RESERVE_BYTES: Final = 128 << 10
 #: Blocks that are done before a helper is started, which takes as long as some of them.
 _BLOCKS_ALONE: Final = 8
 #: Blocks that may wait for their turn: they are in memory.
@@ -50,7 +54,7 @@ class LineHelper:
     def __init__(self, stage: FunctionStage) -> None:
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-P", "-c", _PROGRAM],  # -P: no module is taken from the current folder by accident
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": paths},
@@ -60,15 +64,25 @@ class LineHelper:
         assert self._process.stdout is not None
         self._to: IO[bytes] = self._process.stdin
         self._back: IO[bytes] = self._process.stdout
-        self.is_busy = False
-        for pipe in (self._to, self._back):
+        self._under_way: deque[int] = deque()  # the lengths of the blocks whose results have not been received
+        self._room = 0
+        for pipe in (self._back, self._to):
             with contextlib.suppress(OSError):  # without, it is only slower
-                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                self._room = fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES) - _PIPE_RESERVE_BYTES
         self._send(pickle.dumps(stage))
 
+    def can_take(self, block: bytes) -> bool:
+        """Whether it has nothing to do, or no second block that waits and room for this one in the pipe.
+
+        A block that is sent while another is under way must never wait for room: the helper may wait itself, for
+        its result to be received.
+        """
+        under_way = self._under_way
+        return not under_way or (len(under_way) == 1 and under_way[0] + len(block) <= self._room)
+
     def send(self, block: bytes) -> None:
-        """Give it a block; its result must be received before the next."""
-        self.is_busy = True
+        """Give it a block that it can take."""
+        self._under_way.append(len(block))
         self._send(block)
 
     def is_ready(self) -> bool:
@@ -81,8 +95,8 @@ class LineHelper:
             _write(self._to, block)
 
     def receive(self) -> bytes:
-        """The result of the block that was sent; raises what the function has raised."""
-        self.is_busy = False
+        """The result of the first block that was sent; raises what the function has raised."""
+        self._under_way.popleft()
         with self._explained():
             length = int.from_bytes(_read(self._back, _LENGTH_BYTES), "big")
             if length != _FAILED:
@@ -129,7 +143,7 @@ def apply_to_lines_in_processes(
                 helpers += [LineHelper(stage) for _ in range(processes - 1)]
             while turns and (isinstance(turns[0], bytes) or turns[0].is_ready() or len(turns) > _MAX_TURNS):
                 write_next()
-            helper = next((each for each in helpers if not each.is_busy), None)
+            helper = next((each for each in helpers if each.can_take(block)), None)
             if helper is None:
                 turns.append(filtered_lines(stage, block))
             else:
@@ -143,7 +157,13 @@ def apply_to_lines_in_processes(
 
 
 def help_with_lines() -> None:
-    """What the helper runs: blocks from standard input, results to standard output, until the input ends."""
+    """What the helper runs: blocks from standard input, results to standard output, until one of the two ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that we help decides what Ctrl-C means
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        _serve()
+
+
+def _serve() -> None:
     source = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - for as long as the process lives
     target = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a print of the user's function is no result
@@ -153,10 +173,7 @@ def help_with_lines() -> None:
     except BaseException as ex:  # noqa: BLE001 - an import of the user's module may raise anything
         failure = ex
     while True:
-        try:
-            block = _next(source)
-        except EOFError:
-            return
+        block = _next(source)
         try:
             if failure is not None:
                 raise failure
