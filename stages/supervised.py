@@ -19,16 +19,20 @@ from typing import Final, Literal
 from atbu.mp_pipeline.fork_guard import OwnedDescriptor
 from atbu.mp_pipeline.template import is_single_threaded
 
-from . import supervisor
 from .errors import ProgramFailed
-from .supervisor import Orders, receive_packet, supervise
+from .stderr_relay import TAIL_BYTES
+from .supervisor import INPUT_ENDED, LEAVE_THE_REST, Orders, receive_packet, supervise
 
 #: A report with the end of the program's stderr, and some.
-_REPORT_BYTES: Final = supervisor.TAIL_BYTES + 1024
+_REPORT_BYTES: Final = TAIL_BYTES + 1024
 #: Beyond what the supervisor itself takes to end the program by all means it has.
 _END_WAIT_S: Final = 10.0
-#: What python runs as the supervisor: imported, not run, for then its compiled form is kept.
-_BOOT: Final = "import sys; sys.path.append(sys.argv.pop(1)); import supervisor; supervisor.main()"
+#: What python runs as the supervisor. Imported, not run, for then its compiled form is kept; without site-packages our
+#: package cannot be found, wherever it is, and so is told where it stands.
+_BOOT: Final = (
+    "import sys; package = type(sys)('mpp_stages'); package.__path__ = [sys.argv.pop(1)]; "
+    "sys.modules['mpp_stages'] = package; from mpp_stages.supervisor import main; main()"
+)
 #: How long what a program has left running may hold its stdout open without writing anything.
 SILENCE_S: Final = 5.0
 #: Of the program's last lines so many stand in the error; all of them have gone to stderr.
@@ -160,7 +164,7 @@ class SupervisedProgram:
     def end_input(self) -> None:
         """Let the program see the end of its input, once our own writing end is closed."""
         with contextlib.suppress(OSError):  # the supervisor is lost; receive() tells of that
-            os.write(self._control.fileno(), supervisor.INPUT_ENDED)
+            os.write(self._control.fileno(), INPUT_ENDED)
 
     def end(self, *, leave_the_rest: bool = False) -> None:
         """End the program and what it has started, and wait for that. Never raises; doing it twice is fine.
@@ -172,7 +176,7 @@ class SupervisedProgram:
             return
         if leave_the_rest:
             with contextlib.suppress(OSError):
-                os.write(self._control.fileno(), supervisor.LEAVE_THE_REST)
+                os.write(self._control.fileno(), LEAVE_THE_REST)
         self._control.close()
         if not select.select([self._pidfd.fileno()], [], [], _END_WAIT_S)[0]:
             self._is_lost = True
