@@ -21,17 +21,17 @@ def processes() -> Iterator[tuple[int, int, int, int]]:
             yield int(name), int(fields[1]), int(fields[2]), int(fields[3])
 
 
-def descendants_in_session(root: int) -> set[int]:
-    """All below ``root`` in its session: a daemon, which has left it, is meant to stay."""
+def descendants_in_session(root: int) -> list[int]:
+    """All below ``root`` in its session, each before what it has started. A daemon has left it, and is meant to stay."""
     children: dict[int, list[int]] = {}
     sessions: dict[int, int] = {}
     for pid, parent, _, session in processes():
         children.setdefault(parent, []).append(pid)
         sessions[pid] = session
-    found: set[int] = set()
+    found: list[int] = []
     front = [root]
     while front:
         below = children.get(front.pop(), [])
         front += below
-        found.update(pid for pid in below if sessions[pid] == os.getsid(0))
+        found.extend(pid for pid in below if sessions[pid] == os.getsid(0))
     return found

@@ -20,6 +20,7 @@ from atbu.mp_pipeline.fork_guard import OwnedDescriptor
 from atbu.mp_pipeline.template import is_single_threaded
 
 from .errors import ProgramFailed
+from .process_table import processes
 from .stderr_relay import TAIL_BYTES
 from .supervisor import INPUT_ENDED, LEAVE_THE_REST, Orders, receive_packet, supervise
 
@@ -125,6 +126,7 @@ class SupervisedProgram:
         self.pid: int | None = None
         self._has_own_group = has_own_group
         self._is_lost = False
+        self._output = os.readlink(f"/proc/self/fd/{stdout}")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = OwnedDescriptor(ours.detach())
         with theirs, contextlib.ExitStack() as copies:
@@ -181,15 +183,25 @@ class SupervisedProgram:
         if not select.select([self._pidfd.fileno()], [], [], _END_WAIT_S)[0]:
             self._is_lost = True
             signal.pidfd_send_signal(self._pidfd.fileno(), signal.SIGKILL)
-        if self._is_lost and self.pid is not None:
-            with contextlib.suppress(OSError):
-                (os.killpg if self._has_own_group else os.kill)(self.pid, signal.SIGKILL)
+        if self._is_lost:
+            self._end_unsupervised()
         self._pidfd.close()
         if self._popen is not None:
             self._popen.wait()
         else:
             with contextlib.suppress(ChildProcessError):  # the program we are part of has a wait() of its own
                 os.waitpid(self._supervisor_pid, 0)
+
+    def _end_unsupervised(self) -> None:
+        """The supervisor was killed, perhaps before it could tell the program's pid: its output tells the program."""
+        found = [] if self.pid is None else [self.pid]
+        for pid, _, group, _ in processes():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/1") == self._output:
+                    found.append(group if self._has_own_group else pid)
+        for pid in found:
+            with contextlib.suppress(OSError):
+                (os.killpg if self._has_own_group else os.kill)(pid, signal.SIGKILL)
 
 
 def receive_report(fd: int) -> Report:

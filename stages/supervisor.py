@@ -247,20 +247,27 @@ class _Supervisor:
         for signum, wait_s in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, _KILL_WAIT_S)):
             deadline_s = time.monotonic() + wait_s
             while pids := self._members():
-                for pid in pids:
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, signum)
-                        os.kill(pid, signal.SIGCONT)
+                self._signal_all(pids, signum)
+                self._signal_all(pids, signal.SIGCONT)
                 if not self._wait_for_fewer(pids, deadline_s):
                     break
             else:
                 return
 
-    def _wait_for_fewer(self, pids: set[int], deadline_s: float) -> bool:
+    def _signal_all(self, pids: list[int], signum: int) -> None:
+        """At once, or else who has started others first: a shell whose child has ended would do its next command."""
+        if self._orders.has_own_group:
+            self._signal_own_group(signum)
+            return
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signum)
+
+    def _wait_for_fewer(self, pids: list[int], deadline_s: float) -> bool:
         """Wait until all of ``pids`` have ended or others have come; False when the time is over."""
         while (now_s := time.monotonic()) < deadline_s:
             members = self._members()
-            if not members or members - pids:
+            if not members or set(members) - set(pids):
                 return True
             # Our children's ends wake us; of the others nobody tells.
             select.select([self._wake], [], [], min(_LOOK_S, deadline_s - now_s))
@@ -268,7 +275,7 @@ class _Supervisor:
                 os.read(self._wake, _PIPE_BUF)
         return False
 
-    def _members(self) -> set[int]:
+    def _members(self) -> list[int]:
         """The processes that have to end with the program; reaps what has ended."""
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -278,10 +285,10 @@ class _Supervisor:
         try:
             os.killpg(self._pid, 0)
         except ProcessLookupError:
-            return set()  # the usual case, and the fast way to see it
+            return []  # the usual case, and the fast way to see it
         except PermissionError:
             pass  # there is one, though not ours to end
-        return {pid for pid, _, group, _ in processes() if group == self._pid}
+        return [pid for pid, _, group, _ in processes() if group == self._pid]
 
 
 def _no_op(_signum: int, _frame: Any) -> None:
