@@ -22,7 +22,7 @@ def processes() -> Iterator[tuple[int, int, int, int]]:
 
 
 def descendants_in_session(root: int) -> list[int]:
-    """All below ``root`` in its session, each before what it has started. A daemon has left it, and is meant to stay."""
+    """All below ``root`` in its session, each before what it has started. A daemon has left it, and may stay."""
     children: dict[int, list[int]] = {}
     sessions: dict[int, int] = {}
     for pid, parent, _, session in processes():

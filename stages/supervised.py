@@ -197,7 +197,8 @@ class SupervisedProgram:
         found = [] if self.pid is None else [self.pid]
         for pid, _, group, _ in processes():
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{pid}/fd/1") == self._output:
+                is_ours = self._has_own_group and group == os.getpgrp()
+                if not is_ours and os.readlink(f"/proc/{pid}/fd/1") == self._output:
                     found.append(group if self._has_own_group else pid)
         for pid in found:
             with contextlib.suppress(OSError):
