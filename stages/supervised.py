@@ -19,16 +19,21 @@ from typing import Final, Literal
 from atbu.mp_pipeline.fork_guard import OwnedDescriptor
 from atbu.mp_pipeline.template import is_single_threaded
 
-from . import supervisor
 from .errors import ProgramFailed
-from .supervisor import Orders, receive_packet, supervise
+from .process_table import processes
+from .stderr_relay import TAIL_BYTES
+from .supervisor import INPUT_ENDED, LEAVE_THE_REST, Orders, receive_packet, supervise
 
 #: A report with the end of the program's stderr, and some.
-_REPORT_BYTES: Final = supervisor.TAIL_BYTES + 1024
+_REPORT_BYTES: Final = TAIL_BYTES + 1024
 #: Beyond what the supervisor itself takes to end the program by all means it has.
 _END_WAIT_S: Final = 10.0
-#: What python runs as the supervisor: imported, not run, for then its compiled form is kept.
-_BOOT: Final = "import sys; sys.path.append(sys.argv.pop(1)); import supervisor; supervisor.main()"
+#: What python runs as the supervisor. Imported, not run, for then its compiled form is kept; without site-packages our
+#: package cannot be found, wherever it is, and so is told where it stands.
+_BOOT: Final = (
+    "import sys; package = type(sys)('mpp_stages'); package.__path__ = [sys.argv.pop(1)]; "
+    "sys.modules['mpp_stages'] = package; from mpp_stages.supervisor import main; main()"
+)
 #: How long what a program has left running may hold its stdout open without writing anything.
 SILENCE_S: Final = 5.0
 #: Of the program's last lines so many stand in the error; all of them have gone to stderr.
@@ -121,6 +126,7 @@ class SupervisedProgram:
         self.pid: int | None = None
         self._has_own_group = has_own_group
         self._is_lost = False
+        self._output = os.readlink(f"/proc/self/fd/{stdout}")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = OwnedDescriptor(ours.detach())
         with theirs, contextlib.ExitStack() as copies:
@@ -160,7 +166,7 @@ class SupervisedProgram:
     def end_input(self) -> None:
         """Let the program see the end of its input, once our own writing end is closed."""
         with contextlib.suppress(OSError):  # the supervisor is lost; receive() tells of that
-            os.write(self._control.fileno(), supervisor.INPUT_ENDED)
+            os.write(self._control.fileno(), INPUT_ENDED)
 
     def end(self, *, leave_the_rest: bool = False) -> None:
         """End the program and what it has started, and wait for that. Never raises; doing it twice is fine.
@@ -172,20 +178,31 @@ class SupervisedProgram:
             return
         if leave_the_rest:
             with contextlib.suppress(OSError):
-                os.write(self._control.fileno(), supervisor.LEAVE_THE_REST)
+                os.write(self._control.fileno(), LEAVE_THE_REST)
         self._control.close()
         if not select.select([self._pidfd.fileno()], [], [], _END_WAIT_S)[0]:
             self._is_lost = True
             signal.pidfd_send_signal(self._pidfd.fileno(), signal.SIGKILL)
-        if self._is_lost and self.pid is not None:
-            with contextlib.suppress(OSError):
-                (os.killpg if self._has_own_group else os.kill)(self.pid, signal.SIGKILL)
+        if self._is_lost:
+            self._end_unsupervised()
         self._pidfd.close()
         if self._popen is not None:
             self._popen.wait()
         else:
             with contextlib.suppress(ChildProcessError):  # the program we are part of has a wait() of its own
                 os.waitpid(self._supervisor_pid, 0)
+
+    def _end_unsupervised(self) -> None:
+        """The supervisor was killed, perhaps before it could tell the program's pid: its output tells the program."""
+        found = [] if self.pid is None else [self.pid]
+        for pid, _, group, _ in processes():
+            with contextlib.suppress(OSError):
+                is_ours = self._has_own_group and group == os.getpgrp()
+                if not is_ours and os.readlink(f"/proc/{pid}/fd/1") == self._output:
+                    found.append(group if self._has_own_group else pid)
+        for pid in found:
+            with contextlib.suppress(OSError):
+                (os.killpg if self._has_own_group else os.kill)(pid, signal.SIGKILL)
 
 
 def receive_report(fd: int) -> Report:

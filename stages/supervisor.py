@@ -22,11 +22,12 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
-#: How much of the end of the program's stderr stands in a report.
-TAIL_BYTES: Final = 4096
+from .process_table import descendants_in_session, processes
+from .stderr_relay import StderrRelay
+
 #: Sent to the supervisor: the program may see the end of its input.
 INPUT_ENDED: Final = b"E"
 #: Sent to the supervisor: what the program has left running may go on.
@@ -35,12 +36,8 @@ LEAVE_THE_REST: Final = b"L"
 TERM_GRACE_S: Final = 2.0
 #: How long the kernel may take to end what got SIGKILL. What sleeps in a dead network filesystem may take longer.
 _KILL_WAIT_S: Final = 5.0
-#: How long a line of the program's stderr that is not at its end is kept back.
-_LINE_WAIT_S: Final = 0.5
 #: How often is looked whether processes that are not our children have ended; nothing tells.
 _LOOK_S: Final = 0.01
-#: Reads that take all that a pipe holds, and then some.
-_LAST_READS: Final = 4
 #: A pipe that can be written at all takes as much at once.
 _PIPE_BUF: Final = 4096
 #: What the whole group gets is for the parent of us all to act on.
@@ -115,7 +112,7 @@ class _Supervisor:
         self._is_stop_due = False
         self._leaves_the_rest = False
         _close_all_but(orders[:5])
-        self._errors = _Errors()
+        self._errors = StderrRelay()
         self._wake, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         self._take_signals()
@@ -250,20 +247,27 @@ class _Supervisor:
         for signum, wait_s in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, _KILL_WAIT_S)):
             deadline_s = time.monotonic() + wait_s
             while pids := self._members():
-                for pid in pids:
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, signum)
-                        os.kill(pid, signal.SIGCONT)
+                self._signal_all(pids, signum)
+                self._signal_all(pids, signal.SIGCONT)
                 if not self._wait_for_fewer(pids, deadline_s):
                     break
             else:
                 return
 
-    def _wait_for_fewer(self, pids: set[int], deadline_s: float) -> bool:
+    def _signal_all(self, pids: list[int], signum: int) -> None:
+        """At once, or else who has started others first: a shell whose child has ended would do its next command."""
+        if self._orders.has_own_group:
+            self._signal_own_group(signum)
+            return
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signum)
+
+    def _wait_for_fewer(self, pids: list[int], deadline_s: float) -> bool:
         """Wait until all of ``pids`` have ended or others have come; False when the time is over."""
         while (now_s := time.monotonic()) < deadline_s:
             members = self._members()
-            if not members or members - pids:
+            if not members or set(members) - set(pids):
                 return True
             # Our children's ends wake us; of the others nobody tells.
             select.select([self._wake], [], [], min(_LOOK_S, deadline_s - now_s))
@@ -271,95 +275,20 @@ class _Supervisor:
                 os.read(self._wake, _PIPE_BUF)
         return False
 
-    def _members(self) -> set[int]:
+    def _members(self) -> list[int]:
         """The processes that have to end with the program; reaps what has ended."""
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 continue
         if not self._orders.has_own_group:
-            return _descendants_in_session(os.getpid())
+            return descendants_in_session(os.getpid())
         try:
             os.killpg(self._pid, 0)
         except ProcessLookupError:
-            return set()  # the usual case, and the fast way to see it
+            return []  # the usual case, and the fast way to see it
         except PermissionError:
             pass  # there is one, though not ours to end
-        return {pid for pid, _, group, _ in _processes() if group == self._pid}
-
-
-class _Errors:
-    """The program's stderr on its way to ours, in whole lines, and the end of it."""
-
-    def __init__(self) -> None:
-        self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._reader, False)
-        self.tail = bytearray()
-        self._kept = bytearray()
-        self._flush_due_s: float | None = None
-        self._is_open = True
-
-    def wanted(self) -> Iterator[tuple[int, int]]:
-        """What to wait for: more of it, or while there is something to pass on, room for that."""
-        is_due = self._due_bytes() > 0
-        yield self._reader, select.POLLIN if self._is_open and not is_due else 0
-        yield 2, select.POLLOUT if is_due else 0
-
-    def timeout_ms(self) -> float | None:
-        if self._flush_due_s is None or self._due_bytes():
-            return None
-        return max(0.0, self._flush_due_s - time.monotonic()) * 1000 + 1
-
-    def move(self, ready: dict[int, int]) -> None:
-        """Take what has come, pass on what is due."""
-        if self._reader in ready:
-            self._take()
-        if 2 in ready:
-            self._pass_on()
-
-    def finish(self) -> None:
-        """The program has ended: take all that has come of it, and pass on what can be without waiting."""
-        # Not for ever: what it has left running may write on.
-        for _ in range(_LAST_READS):
-            if not (self._is_open and self._take()):
-                break
-            self._pass_on_what_can_be()
-        if self._kept and not self._kept.endswith(b"\n"):
-            self._kept += b"\n"
-        self._pass_on_what_can_be()
-
-    def _pass_on_what_can_be(self) -> None:
-        while self._due_bytes() and select.select([], [2], [], _LINE_WAIT_S)[1]:
-            self._pass_on()
-
-    def _take(self) -> bool:
-        try:
-            data = os.read(self._reader, 16 * _PIPE_BUF)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._is_open = False
-            return False
-        self.tail += data
-        del self.tail[:-TAIL_BYTES]
-        self._kept += data
-        if self._flush_due_s is None:
-            self._flush_due_s = time.monotonic() + _LINE_WAIT_S
-        return True
-
-    def _due_bytes(self) -> int:
-        if self._flush_due_s is not None and time.monotonic() >= self._flush_due_s:
-            return len(self._kept)
-        return self._kept.rfind(b"\n") + 1 if len(self._kept) < _PIPE_BUF else len(self._kept)
-
-    def _pass_on(self) -> None:
-        try:
-            written = os.write(2, self._kept[: min(self._due_bytes(), _PIPE_BUF)])
-        except BlockingIOError:
-            return
-        except OSError:
-            written = len(self._kept)  # nobody reads our words
-        del self._kept[:written]
-        self._flush_due_s = time.monotonic() + _LINE_WAIT_S if self._kept else None
+        return [pid for pid, _, group, _ in processes() if group == self._pid]
 
 
 def _no_op(_signum: int, _frame: Any) -> None:
@@ -394,34 +323,3 @@ def _adopt_orphans() -> None:
         import ctypes  # some milliseconds, once a run
 
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _processes() -> Iterator[tuple[int, int, int, int]]:
-    """(pid, parent, group, session) of each process that has not ended."""
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                # The name stands in parentheses and may hold anything.
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        if fields[0] not in (b"Z", b"X"):
-            yield int(name), int(fields[1]), int(fields[2]), int(fields[3])
-
-
-def _descendants_in_session(root: int) -> set[int]:
-    """All below ``root`` in its session: a daemon, which has left it, is meant to stay."""
-    children: dict[int, list[int]] = {}
-    sessions: dict[int, int] = {}
-    for pid, parent, _, session in _processes():
-        children.setdefault(parent, []).append(pid)
-        sessions[pid] = session
-    found: set[int] = set()
-    front = [root]
-    while front:
-        below = children.get(front.pop(), [])
-        front += below
-        found.update(pid for pid in below if sessions[pid] == os.getsid(0))
-    return found
