@@ -45,7 +45,7 @@ def document_of(
     if not items:
         raise ResolveProblem(f"'{shown(reference)}' has no stages")
     for number, item in enumerate(items, start=1):
-        _add(document, item, number, is_only=len(items) == 1)
+        _add(document, item, number)
     return document, settings
 
 
@@ -88,7 +88,7 @@ def _listed(found: Any) -> Any:
     return list(found) if isinstance(found, Iterable) else found
 
 
-def _add(document: Document, item: Any, number: int, *, is_only: bool) -> None:
+def _add(document: Document, item: Any, number: int) -> None:
     """Add what one element of a user's list means."""
     place = document.place
     if isinstance(item, str):
@@ -106,6 +106,5 @@ def _add(document: Document, item: Any, number: int, *, is_only: bool) -> None:
         document.steps.append(Step({"use": type(item).__name__}, place, stage=item))
     else:
         hint = "; decorate it with @chunk_filter or @line_filter" if callable(item) else ""
-        what = "it" if is_only else f"number {number}"
         kind = f"a {type(item).__name__}" if item is not None else "None"
-        document.faults.append(Fault(place, "stage", f"{what} is {kind}, not a stage{hint}"))
+        document.faults.append(Fault(place, "stage", f"number {number} is {kind}, not a stage{hint}"))

@@ -22,7 +22,7 @@ def read_toml(path: str) -> Document:
     """
     text = _read(path)
     data, lines = _parse(path, text)
-    return _document(path, data, lines)
+    return document_of_tables(path, data, lines)
 
 
 def _read(path: str) -> str:
@@ -72,7 +72,8 @@ def _file_hint(path: str) -> str:
     return nearest(os.path.basename(path), files)
 
 
-def _document(path: str, data: dict[str, Any], lines: dict[Path, int]) -> Document:
+def document_of_tables(path: str, data: dict[str, Any], lines: dict[Path, int]) -> Document:
+    """The document of what ``tomllib`` gave; ``lines`` are those of :func:`.toml_lines.key_lines`."""
     places = {key: Place(path, line) for key, line in lines.items()}
     whole = Place(path, 1)
     folder = os.path.dirname(os.path.abspath(path))

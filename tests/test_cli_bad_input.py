@@ -60,7 +60,7 @@ def test_a_wrong_command_line_is_one_line_and_status_2(tmp_path, args, words):
     (tmp_path / "pipeline.toml").write_text('[[stage]]\nuse = "zstd"\n')
     (tmp_path / "stages.py").write_text(
         "stages = ['zstd']\nnumber = 3\nnothing = []\nmixed = ['zstd', 'zst']\n"
-        "def raising(): {}['x']\ndef function(): return [lambda chunks: chunks, raising]\n"
+        "def raising(): {}['x']\ndef function(): return [lambda chunks: chunks]\n"
     )
     (tmp_path / "broken.py").write_text("import os\nstages = [zstdd]\n")
     (tmp_path / "syntax.py").write_text("stages = [\n")

@@ -18,7 +18,7 @@ from mpp_cli.definition import load_definition
 from mpp_cli.errors import UsageProblem
 from mpp_cli.plan import plan_lines
 from mpp_cli.plan_json import plan_json
-from mpp_cli.toml_definition import _document
+from mpp_cli.toml_definition import document_of_tables
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ def test_no_document_makes_a_traceback(top, stages):
     """Whatever values stand in it, of whatever types, in any depth."""
     document = {"stage": [{"use": use, **options} for use, options in stages], **top}
     try:
-        build(_document("p.toml", document, {}))
+        build(document_of_tables("p.toml", document, {}))
     except UsageProblem as ex:
         faults = list(ex.lines)
     else:

@@ -75,7 +75,7 @@ def test_a_setting_changes_an_option(folder, pipeline, settings, options):
 )
 def test_a_setting_that_fits_nowhere_is_named(folder, pipeline, setting, fault):
     """With itself as its place."""
-    expected = f"mpp: --set {setting}: {fault}" if fault else "mpp: './mine.py:number': it is a int, not a stage"
+    expected = f"mpp: --set {setting}: {fault}" if fault else "mpp: './mine.py:number': number 1 is a int, not a stage"
     assert faults_of(pipeline, setting) == [expected]
 
 

@@ -24,7 +24,7 @@ from mpp_cli.options import fits
 from mpp_cli.reference import updated
 from mpp_cli.resolve import find_stage
 from mpp_cli.schema import schema, type_schema
-from mpp_cli.toml_definition import _document
+from mpp_cli.toml_definition import document_of_tables
 
 VALIDATOR = jsonschema.Draft7Validator(schema(sorted(STAGES)))
 #: What a schema can judge; the rest is left to ``mpp check``.
@@ -39,7 +39,7 @@ def test_it_is_a_schema():
 def verdict_of_loader(data: dict[str, Any]) -> set[str]:
     """The kinds of faults that the loader finds in a document."""
     try:
-        build(_document("p.toml", data, {}))
+        build(document_of_tables("p.toml", data, {}))
     except DefinitionProblem as ex:
         return {fault.kind for fault in ex.faults}
     return set()
