@@ -229,7 +229,7 @@ def test_map_takes_flat_memory(runner, ordered):
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        go_through(3000)
+        go_through(1500)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
