@@ -26,8 +26,10 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "piped_pair": ("piped_pair", "run"),
     "pipe_throughput": ("pipe_rows", "run"),
     "cli_stream": ("cli_stream", "run"),
+    "cli_batch": ("cli_batch", "run"),
     "codecs": ("codecs", "run"),
     "cli_start": ("cli_start", "run"),
+    "resume": ("cli_resume", "run"),
 }
 
 

@@ -10,9 +10,21 @@ import typer
 
 from . import exit_codes
 from .errors import UsageProblem, one_line
-from .lean_typer import LeanCommand, LeanGroup
+from .lean_typer import LeanCommand, LeanGroup, in_order_given
+from .option_types import (
+    DryRun,
+    Exclude,
+    FilesFrom,
+    Include,
+    Null,
+    OutputDir,
+    Recursive,
+    RemoveSource,
+    SkipExisting,
+)
 from .stdio import Stdio
 from .tell import tell
+from .watch_options import JournalFile, Json, LogFile, Report, Resume, WatchOptions
 
 # Plain help: rich's rendering costs 80 ms.
 app = typer.Typer(
@@ -31,13 +43,22 @@ Pipeline = Annotated[
     str,
     typer.Argument(
         metavar="PIPELINE",
-        help="A ready-made pipeline (see 'mpp pipelines'), file.toml, module:object or ./file.py:object.",
+        help="A ready-made pipeline (see 'mpp pipelines'), file.toml, module:object, ./file.py:object, or the stages "
+        "themselves: 'zstd level=9 | write'.",
         show_default=False,
     ),
 ]
 AppDir = Annotated[
     str | None,
     typer.Option("--app-dir", metavar="DIR", help="Look for the module of module:object in this folder first."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set an option of a stage (STAGE.KEY=VALUE where several have it), or an argument of a Python function.",
+    ),
 ]
 
 
@@ -66,7 +87,7 @@ def _run(
         list[str] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Files; '-' is standard input, and the default. The output of each stands beside it.",
+            help="Files and folders; '-' is standard input, and the default. Outputs stand beside their inputs.",
             show_default=False,
         ),
     ] = None,
@@ -76,9 +97,48 @@ def _run(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace existing files; write compressed data to a terminal.")
     ] = False,
+    recursive: Recursive = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    output_dir: OutputDir = None,
+    skip_existing: SkipExisting = False,
+    remove_source: RemoveSource = False,
+    dry_run: DryRun = False,
+    from_command: Annotated[
+        bool,
+        typer.Option(
+            "--from-command",
+            help="The arguments after -- are a command: run it and read its output, which counts only if it succeeds.",
+        ),
+    ] = False,
+    ok_status: Annotated[
+        str | None,
+        typer.Option("--ok-status", metavar="N,...", help="Exit statuses of that command that count as success: 0,1."),
+    ] = None,
     app_dir: AppDir = None,
+    settings: Settings = None,
     jobs: Annotated[
         str | None, typer.Option("--jobs", "-j", metavar="N", help="Files at once; as many as usable CPUs by default.")
+    ] = None,
+    keep_order: Annotated[
+        bool, typer.Option("--keep-order", "-k", help="Outputs appear in the order of the inputs.")
+    ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast/--keep-going", help="Begin no further file after a failure; by default all go on."),
+    ] = False,
+    retries: Annotated[
+        str | None,
+        typer.Option("--retries", metavar="N", help="Further attempts at a file whose worker was killed or timed out."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="End the work on a file that takes longer.")
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="SIZE", help="Fewer files at once, so that the stages stay below it."),
     ] = None,
     progress: Annotated[
         str,
@@ -90,15 +150,34 @@ def _run(
         str | None,
         typer.Option("--size-hint", metavar="SIZE", help="How much standard input will bring, such as 40G."),
     ] = None,
+    checksums: Annotated[
+        str | None,
+        typer.Option(
+            "--checksums",
+            metavar="FILE",
+            help="Write the digests that the pipeline finds, for sha256sum -c and its like.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and every finished file.")] = False,
+    json: Json = None,
+    journal: JournalFile = None,
+    resume: Resume = False,
+    report: Report = None,
+    log_file: LogFile = None,
 ) -> int:
     """Run data through a pipeline: standard input to standard output, or files.
 
     Exit status: 0 all done; 1 the run failed; 2 a wrong command line or definition; 3 some of several files failed.
     """
     stdio: Stdio = ctx.obj
-    if not inputs and not stdio.in_was_closed and sys.stdin.isatty():
+    command = None
+    if from_command or ok_status is not None:
+        from .from_command import read_command  # few runs have a command
+
+        command = read_command(from_command, inputs, ok_status, files_from)
+        inputs = ["-"]
+    if not inputs and files_from is None and not stdio.in_was_closed and sys.stdin.isatty():
         tell(ctx.get_help())
         return exit_codes.USAGE
     from .run import RunOptions, run
@@ -106,26 +185,57 @@ def _run(
     return run(
         RunOptions(
             pipeline=pipeline,
-            inputs=tuple(inputs or ("-",)),
+            inputs=tuple(inputs or (("-",) if files_from is None else ())),
             output=output,
             force=force,
+            recursive=recursive,
+            patterns=tuple(in_order_given(ctx, include=include, exclude=exclude)),
+            files_from=files_from,
+            null=null,
+            output_dir=output_dir,
+            skip_existing=skip_existing,
+            remove_source=remove_source,
+            dry_run=dry_run,
             app_dir=app_dir,
+            settings=tuple(settings or ()),
             jobs=jobs,
+            keep_order=keep_order,
+            fail_fast=fail_fast,
+            retries=retries,
+            timeout=timeout,
+            max_memory=max_memory,
             progress=progress,
             size_hint=size_hint,
+            checksums=checksums,
             quiet=quiet,
             verbose=verbose,
+            watch=WatchOptions(json, journal, resume, report, log_file),
+            command=command,
         ),
         stdio,
     )
 
 
 @app.command("check", cls=LeanCommand)
-def _check(ctx: typer.Context, pipeline: Pipeline, app_dir: AppDir = None) -> int:
-    """Validate a pipeline and show its plan. Nothing is run."""
+def _check(
+    ctx: typer.Context,
+    pipeline: Pipeline,
+    app_dir: AppDir = None,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan, or what is wrong, as JSON.")] = False,
+) -> int:
+    """Validate a pipeline, show its plan, and warn of what will hurt. Nothing is run."""
     from .plan import show_plan
 
-    return show_plan(pipeline, app_dir, ctx.obj)
+    return show_plan(pipeline, app_dir, settings or (), as_json, ctx.obj)
+
+
+@app.command("schema", cls=LeanCommand)
+def _schema(ctx: typer.Context) -> int:
+    """Print a JSON Schema of the TOML stage lists, for editors. Installed plug-ins' stages are in it."""
+    from .schema import show_schema
+
+    return show_schema(ctx.obj)
 
 
 @app.command("stages", cls=LeanCommand)

@@ -1,56 +1,76 @@
-"""The loop of a run: feeds jobs, waits, commits what succeeded, and obeys stop signals.
+"""The loop of a run: finds, submits, waits, settles what has ended, and obeys stop signals.
 
-jobs ──submit──► pipeline ──future──► done ──check the stop flag──► publish
-  ▲                                    │                       └──► discard
-  └── at most `window` at once         └── wakes the loop, as signals do, by the flag's pipe
+jobs ──▶ Planner ──submit──▶ pipeline ──future──▶ unpacked ──▶ (in order) ──▶ Settler ──▶ published, told, counted
+ ▲                              │                    │
+ └── a bounded look-ahead       └── wakes the loop   └── what has to go again goes back to the planner
 """
 
 from __future__ import annotations
 
-import errno
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
-from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWorkerDied
+from atbu.mp_pipeline.exception import PipelineError
 from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
 
-from .errors import shown
-from .failures import error_words, failure_line, root_cause, traceback_text
-from .jobs import Job, Refused
+from .failures import error_words
+from .in_order import InOrder
+from .jobs import Job, NotYet, Refused, Skipped
+from .observers import Observers
+from .outcome import Outcome
+from .planner import LOOK_AHEAD, Entry, Planner
 from .progress.figures import Figures
 from .progress.reporter import Reporter
+from .remove_source import SourceRemover
+from .settling import Ended, Settler
 from .signals import StopFlag
+from .stop_pipe import StopPipe
+from .units import Unit, batch_unit, single_unit, unpack
 
 #: How long items from named files may go on after the first stop signal.
 STOP_GRACE_S: Final = 5.0
 #: How long the end of aborted items is waited for before the process ends without them: a stage in a thread cannot
 #: be ended, and workers end with this process anyway.
 _ABORT_WAIT_S: Final = 2.0
+#: So many inputs are found at a time; then what has ended is settled.
+_FIND_AT_ONCE: Final = 64
+#: Or for so long, where the file system is slow.
+_FIND_S: Final = 0.01
+#: How many may wait for one before them, where the order is kept; each holds a temporary file.
+_MAX_HELD: Final = 4096
+#: Up to this size a job is done by one worker, if it is not in a batch.
+IN_ONE_WORKER_BYTES: Final = 1 << 20
 
 
-@dataclass
-class Outcome:
-    """What became of a run.
+@dataclass(frozen=True)
+class BatchSettings:
+    """How a run goes about its jobs.
 
     Attributes:
-        done: Inputs that succeeded.
-        failed: Inputs that failed.
-        stopped: Inputs that a stop signal ended.
-        lost_reader: Standard output's reader has gone: the run ends as a writer does, by SIGPIPE.
-        broken: Why the run as a whole could not go on, or None.
+        window: How many submissions are under way at once.
+        workers: How many of them are worked on at once.
+        small_bytes: Up to this size files go in batches; -1: none does.
+        keep_order: Whether outputs appear in the order of the inputs.
+        fail_fast: Whether nothing new begins after a failure.
+        items_total: How many jobs there are, where that is known.
+        total_bytes: How many bytes they have together, where it is known.
+        verbose: Whether tracebacks and finished files are told.
     """
 
-    done: int = 0
-    failed: int = 0
-    stopped: int = 0
-    lost_reader: bool = False
-    broken: str | None = None
+    window: int
+    workers: int
+    small_bytes: int = -1
+    keep_order: bool = False
+    fail_fast: bool = False
+    items_total: int | None = None
+    total_bytes: int | None = None
+    verbose: bool = False
 
 
 class Batch:
@@ -59,34 +79,41 @@ class Batch:
     Args:
         pipeline: Ended by :meth:`close`.
         jobs: Taken lazily; each is closed when it has ended.
-        window: How many jobs are under way at once.
-        items_total: How many jobs there are.
-        total_bytes: How many bytes they have together, where it is known.
-        verbose: Whether tracebacks and finished files are told.
     """
 
     def __init__(
         self,
         pipeline: MultiprocessingPipeline,
-        jobs: Iterator[Job | Refused],
+        jobs: Iterator[Job | Refused | Skipped | NotYet],
         stop: StopFlag,
         reporter: Reporter,
-        *,
-        window: int,
-        items_total: int,
-        total_bytes: int | None,
-        verbose: bool,
+        settings: BatchSettings,
+        observers: Observers = (),
+        remover: SourceRemover | None = None,
     ) -> None:
         self._pipeline = pipeline
-        self._jobs: Iterator[Job | Refused] | None = jobs
+        self._jobs: Iterator[Job | Refused | Skipped | NotYet] | None = jobs
         self._stop = stop
         self._reporter = reporter
-        self._window = window
-        self._items_total = items_total
-        self._total_bytes = total_bytes
-        self._verbose = verbose
-        self._under_way: dict[Future[object], Job] = {}
+        self._settings = settings
+        self._observers = observers
+        self._planner = Planner(settings.workers, settings.small_bytes, in_order=settings.keep_order)
+        self._settler = Settler(
+            stop,
+            reporter,
+            observers,
+            verbose=settings.verbose,
+            is_single=settings.items_total == 1,
+            remover=remover,
+        )
+        self._in_order: InOrder[Ended | Refused | Skipped] = InOrder()
+        self._num_found = 0
+        # Where nothing goes in batches, sources and targets that are no files are opened when they are found.
+        self._look_ahead = LOOK_AHEAD if settings.small_bytes >= 0 else settings.window
+        self._list_descriptor: int | None = None
+        self._under_way: dict[Future[object], Unit] = {}
         self._ended: deque[Future[object]] = deque()
+        self._stop_pipe = StopPipe()
         self._poll = select.poll()
         self._poll.register(stop, select.POLLIN)
         self._started_s = time.monotonic()
@@ -94,13 +121,18 @@ class Batch:
         self._stop_deadline_s: float | None = None
         self._abort_deadline_s: float | None = None
         self._terminator: threading.Thread | None = None
-        self.outcome = Outcome()
+
+    @property
+    def outcome(self) -> Outcome:
+        """The counts so far."""
+        return self._settler.outcome
 
     def run(self) -> Outcome:
         """Do all jobs, or as many as signals and failures leave. Raises nothing that a job causes."""
         while self._go_on():
             self._wait()
             self._settle_ended()
+            self._settler.go_on_removing()
             self._show_progress()
         return self.outcome
 
@@ -112,64 +144,121 @@ class Batch:
             self._pipeline.shutdown()
         else:
             self._terminator.join(_ABORT_WAIT_S)
-        self.outcome.stopped += len(self._under_way)
-        for job in self._under_way.values():
-            self._drop(job)
+        for unit in self._under_way.values():
+            for entry in unit.entries:
+                self._settler.drop(entry)
         self._under_way.clear()
+        self._drop_waiting()
+        self._stop_pipe.close()
+        end_s = time.monotonic() + STOP_GRACE_S
+        self._settler.end_removing(lambda: self._stop.count > 1 or (self._stop.count > 0 and time.monotonic() > end_s))
         self._reporter.close()
 
     def figures(self) -> Figures:
         """The run as it is now."""
         counts = self._pipeline.counters()
+        outcome = self.outcome
         return Figures(
             bytes_in=counts["bytes_in"],
             bytes_out=counts["bytes_out"],
             elapsed_s=time.monotonic() - self._started_s,
-            total_bytes=self._total_bytes,
-            items_done=self.outcome.done + self.outcome.failed,
-            items_total=self._items_total,
-            failed=self.outcome.failed,
+            total_bytes=self._settings.total_bytes,
+            items_done=outcome.ended,
+            items_total=self._settings.items_total,
+            failed=outcome.failed,
+            skipped=outcome.skipped.total(),
+            stopped=outcome.stopped,
+            active=self._active_names(),
         )
+
+    def _active_names(self) -> tuple[str, ...]:
+        alone = [unit.entries[0] for unit in self._under_way.values() if len(unit.entries) == 1]
+        alone.sort(key=lambda entry: -(entry.size or 0))
+        return tuple(entry.job.item.name for entry in alone[: self._settings.workers])
 
     def _show_progress(self) -> None:
         now_s = time.monotonic()
         if now_s >= self._next_update_s:
             self._next_update_s = now_s + self._reporter.interval_s
-            self._reporter.update(self.figures())
+            figures = self.figures()
+            self._reporter.update(figures)
+            for observer in self._observers:
+                observer.progressed(figures)
+
+    # -- what to do next
 
     def _go_on(self) -> bool:
         """Start what may start; say whether anything is left to wait for."""
         if self._stop.count:
             self._obey_stop()
-        elif self._must_end():
+        elif self.outcome.lost_reader or self.outcome.broken is not None:
             self._abort()
+        elif self.outcome.failed and self._settings.fail_fast:
+            self._begin_nothing_more()
         else:
             self._feed()
         if self._abort_deadline_s is not None and (self._stop.count > 1 or time.monotonic() > self._abort_deadline_s):
             return False
-        return bool(self._under_way) or self._jobs is not None
-
-    def _must_end(self) -> bool:
-        return self.outcome.lost_reader or self.outcome.broken is not None
+        return bool(self._under_way) or self._jobs is not None or len(self._planner) > 0
 
     def _feed(self) -> None:
-        while self._jobs is not None and len(self._under_way) < self._window and not self._stop.count:
-            job = next(self._jobs, None)
-            if job is None:
-                self._jobs = None
-            elif isinstance(job, Refused):
-                self._fail(job.name, [job.error])
-            elif not self._submit(job):
+        """Find a few more inputs and keep the window full."""
+        self._find()
+        settings, planner = self._settings, self._planner
+        while len(self._under_way) < settings.window and not self._stop.count:
+            is_hungry = len(self._under_way) < settings.workers
+            entries = planner.take(is_last=self._jobs is None, is_hungry=is_hungry)
+            if not entries or not self._submit(entries):
                 return
 
-    def _submit(self, job: Job) -> bool:
+    def _may_find(self) -> bool:
+        if self._jobs is None or len(self._planner) >= self._look_ahead:
+            return False
+        return not self._settings.keep_order or self._num_found - self._in_order.next_number < _MAX_HELD
+
+    def _find(self) -> None:
+        if self._list_descriptor is not None:
+            self._poll.unregister(self._list_descriptor)
+            self._list_descriptor = None
+        end_s = time.monotonic() + _FIND_S
+        for _ in range(_FIND_AT_ONCE):
+            if not self._may_find() or self._jobs is None:
+                return
+            found = next(self._jobs, None)
+            if found is None:
+                self._jobs = None
+                return
+            if isinstance(found, Job):
+                self._planner.add(Entry(self._num_found, found, found.size))
+            elif isinstance(found, NotYet):
+                # Waited for with everything else; the loop comes by here again whatever wakes it.
+                self._poll.register(found.descriptor, select.POLLIN)
+                self._list_descriptor = found.descriptor
+                return
+            else:
+                self._settle([(self._num_found, found)])
+            self._num_found += 1
+            if time.monotonic() > end_s:
+                return
+
+    def _submit(self, entries: list[Entry]) -> bool:
+        planner = self._planner
+        if planner.is_small(entries[0]):
+            unit, failed = batch_unit(entries, self._stop_pipe.read_end)
+            self._settle((one.entry.number, one) for one in failed)
+        else:
+            size = entries[0].size
+            unit = single_unit(entries[0], is_small=size is not None and size <= IN_ONE_WORKER_BYTES)
+        if not unit.entries:
+            return True
         try:
-            future = self._pipeline.submit(job.item)
+            future = self._pipeline.submit(unit.item)
         except PipelineError as ex:
-            self._drop(job)
+            for entry in unit.entries:
+                self._settler.drop(entry)
             self.outcome.broken = error_words(ex)
             return False
-        self._under_way[future] = job
+        self._under_way[future] = unit
         future.add_done_callback(self._note_ended)
         return True
 
@@ -178,98 +267,77 @@ class Batch:
         self._ended.append(future)
         self._stop.wake()
 
+    # -- what has ended
+
     def _wait(self) -> None:
-        if self._under_way and not self._ended:
-            self._poll.poll(self._reporter.interval_s * 1000)
+        if not self._ended and (self._under_way or self._list_descriptor is not None):
+            can_find_more = self._list_descriptor is None and self._may_find()
+            self._poll.poll(0 if can_find_more and not self._stop.count else self._reporter.interval_s * 1000)
         self._stop.drain()
 
     def _settle_ended(self) -> None:
-        while self._ended:
-            future = self._ended.popleft()
-            self._settle(self._under_way.pop(future), future)
-
-    def _settle(self, job: Job, future: Future[object]) -> None:
-        item = job.item
-        try:
-            future.result()
-        except CancelledError:
-            self.outcome.stopped += 1
-        except Exception as ex:  # noqa: BLE001 - whatever it is, it costs one item
-            self._fail(item.name, [ex])
-        else:
-            if item.exceptions:
-                self._settle_failed(job, item.exceptions)
-            else:
-                self._commit(job)
-        finally:
-            self._drop(job)
-
-    def _settle_failed(self, job: Job, errors: list[BaseException]) -> None:
-        cause = root_cause(errors)
-        if self._abort_deadline_s is not None or (self._stop.count and isinstance(cause, PipelineWorkerDied)):
-            self.outcome.stopped += 1  # a signal for the whole group ends workers too
-        elif isinstance(cause, PipelineBroken):
-            self.outcome.failed += 1
-            self.outcome.broken = error_words(cause)
-        elif job.writes_directly and isinstance(cause, OSError) and cause.errno == errno.EPIPE:
-            self.outcome.lost_reader = True
-        else:
-            self._fail(job.item.name, errors)
-
-    def _commit(self, job: Job) -> None:
-        """Publish a finished item, unless a stop signal came before and forbids it."""
-        try:
-            with self._stop.held():
-                if not self._may_publish(job):
-                    self.outcome.stopped += 1
-                    return
-                if not job.writes_directly:
-                    job.item.publish()
-            if job.writes_directly:
-                with self._stop.deadly():  # its reader may be slow, and the user must not wait for it
-                    job.item.publish()
-        except (OSError, PipelineError) as ex:
-            self._settle_failed(job, [ex])
+        """Settle one unit, and then the loop looks after the others: workers are not to wait for many commits."""
+        if not self._ended:
             return
-        self.outcome.done += 1
-        if self._verbose:
-            self._reporter.say(f"mpp: {shown(job.item.name)}: {job.item.bytes_read} -> {job.item.bytes_written} bytes")
+        future = self._ended.popleft()
+        unit = self._under_way.pop(future)
+        answer = unpack(unit, future)
+        if answer.seconds:
+            self._planner.learn(unit.entries[: len(unit.entries) - len(answer.left)], answer.seconds)
+        if self._may_begin():
+            self._planner.give_back(answer.left)
+            for entry in answer.alone:
+                self._planner.add_alone(entry)
+        else:
+            answer.ended += [Ended(entry, is_stopped=True) for entry in [*answer.left, *answer.alone]]
+        self._settle((one.entry.number, one) for one in answer.ended)
 
-    def _may_publish(self, job: Job) -> bool:
-        # The terminal sends Ctrl-C to the whole group: what feeds our stdin is then dying too, and the end of
-        # its data is no end.
-        return self._stop.count == 0 or (self._stop.count == 1 and not job.is_stream)
+    def _settle(self, ended: Iterable[tuple[int, Ended | Refused | Skipped]]) -> None:
+        """Settle these, or keep them until all before them have ended."""
+        if not self._settings.keep_order:
+            self._settler.settle([one for _, one in ended])
+            return
+        for number, one in ended:
+            self._settler.settle(list(self._in_order.add(number, one)))
+
+    # -- the end
+
+    def _may_begin(self) -> bool:
+        return self._stop_deadline_s is None and self._abort_deadline_s is None and not self.outcome.was_cut_short
+
+    def _begin_nothing_more(self) -> None:
+        """What is under way may end; nothing else begins."""
+        if self._jobs is not None or len(self._planner):
+            self.outcome.was_cut_short = True
+        self._jobs = None
+        self._stop_pipe.close_write_end()
+        for future in list(self._under_way):
+            future.cancel()  # what has not begun does not begin
+        self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        for entry in self._planner.drop_all():
+            self._settler.drop(entry)
 
     def _obey_stop(self) -> None:
         now_s = time.monotonic()
-        self._jobs = None
         if self._stop_deadline_s is None:
             self._stop_deadline_s = now_s + STOP_GRACE_S
             name = self._stop.first.name if self._stop.first is not None else "signal"
             self._reporter.say(f"mpp: {name}: stopping{'' if self._has_stream() else '; again to stop at once'}")
-            for future in list(self._under_way):
-                future.cancel()  # what has not begun does not begin
+            self._begin_nothing_more()
         if self._stop.count > 1 or self._has_stream() or now_s >= self._stop_deadline_s:
             self._abort()
 
     def _has_stream(self) -> bool:
-        return any(job.is_stream for job in self._under_way.values())
+        return any(entry.job.is_stream for unit in self._under_way.values() for entry in unit.entries[:1])
 
     def _abort(self) -> None:
         self._jobs = None
+        self._drop_waiting()
         if self._abort_deadline_s is None:
+            self._settler.is_aborting = True
             self._abort_deadline_s = time.monotonic() + _ABORT_WAIT_S
             # It waits for the workers' end, and this thread must see a second signal meanwhile.
             self._terminator = threading.Thread(target=self._pipeline.terminate, name="mpp-terminate", daemon=True)
             self._terminator.start()
-
-    def _fail(self, name: str, errors: list[BaseException] | list[Exception]) -> None:
-        self.outcome.failed += 1
-        self._reporter.say(failure_line(name, root_cause(errors)))
-        if self._verbose:
-            self._reporter.say(traceback_text(errors))
-
-    def _drop(self, job: Job) -> None:
-        """Let go of what a job holds; a published item has nothing to discard any more."""
-        job.item.discard()
-        job.close()

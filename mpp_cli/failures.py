@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import traceback
 from collections.abc import Sequence
 
@@ -22,13 +24,17 @@ def error_words(error: BaseException) -> str:
     if isinstance(error, PipelineError):
         return str(error.message or error)
     if isinstance(error, OSError) and error.strerror:
-        words = error.strerror + (" (--force replaces it)" if isinstance(error, FileExistsError) else "")
+        words = error.strerror + (" (--force replaces it)" if _force_would_help(error) else "")
         return f"'{shown(_text(error.filename))}': {words}" if error.filename else words
     text = str(error)
     if type(error) is not ValueError or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     stage = next((note[3:] for note in getattr(error, "__notes__", ()) if note.startswith("in stage ")), None)
     return text if stage is None else f"{stage}: {text}"
+
+
+def _force_would_help(error: OSError) -> bool:
+    return isinstance(error, FileExistsError) and error.strerror == os.strerror(errno.EEXIST)
 
 
 def root_cause(errors: Sequence[BaseException]) -> BaseException:

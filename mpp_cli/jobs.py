@@ -1,47 +1,66 @@
-"""From INPUT arguments and ``-o`` to work items, one at a time and only when they are asked for."""
+"""From what was found to work items, one at a time and only when they are asked for.
+
+    command line ─▶ InputFinder ─▶ found files ─▶ Outputs ─▶ plans ─▶ jobs ─▶ the run's loop
+
+Nothing is opened, made or changed before a job is made of a plan; ``--dry-run`` shows the plans.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mpp_stages.endpoints import follow_links
 from mpp_stages.file_item import (
     DescriptorSource,
     DescriptorTarget,
     FileItem,
     PathSource,
+    PathTarget,
     Source,
     Target,
     open_source,
     open_target,
     source_of,
 )
-from mpp_stages.naming import target_path
+from mpp_stages.naming import OutputNamer
 
 from atbu.mp_pipeline.descriptors import PassedDescriptor
 
-from .errors import shown
+from .errors import UsageProblem, shown
+from .inputs.finder import InputFinder, Search
+from .inputs.found import DONE_BEFORE, IS_OURS, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
+from .outputs import NamedTarget, Outputs
 from .stdio import Stdio
 
-STDIN: Final = "-"
+if TYPE_CHECKING:
+    from .from_command import Command
+
 STDOUT: Final = "-"
-_STDIN_PATHS: Final = (STDIN, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 _STDOUT_PATHS: Final = (STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """An item that is ready to be submitted.
 
     Attributes:
         is_stream: Its source cannot be read again: a stop signal aborts it.
+        status: The source's size, times and identity when it was found, where it is a regular file.
     """
 
     item: FileItem
     is_stream: bool
+    status: os.stat_result | None = None
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes there are to read, where that is known."""
+        return None if self.status is None else self.status.st_size
 
     @property
     def writes_directly(self) -> bool:
@@ -50,15 +69,26 @@ class Job:
 
     def close(self) -> None:
         """Close the parent's copies of its descriptors."""
+        for side in self.item.side_outputs.values():
+            side.close()
         _close_ends(self.item.source, self.item.target)
 
 
-@dataclass(frozen=True)
-class Refused:
-    """An input that cannot even begin, and why."""
+class Plan(NamedTuple):
+    """What is to be done with one input.
 
-    name: str
-    error: Exception
+    Attributes:
+        found: The input.
+        target: Where its output goes; None is the ``-o`` argument or standard output.
+    """
+
+    found: FoundFile | StandardInput
+    target: NamedTarget | None
+
+    @property
+    def name(self) -> str:
+        """What messages call the input."""
+        return "stdin" if isinstance(self.found, StandardInput) else self.found.name
 
 
 class JobMaker:
@@ -66,54 +96,152 @@ class JobMaker:
 
     Args:
         stages: The pipeline's stages; they decide how outputs are called.
-        output: The ``-o`` argument, or None for a name beside each input.
+        search: What the inputs are.
+        output: The ``-o`` argument, or None for a name for each input.
         force: Whether existing files may be replaced.
+        output_dir: The folder for outputs that have a name for each input; None puts them beside their inputs.
+        skip_existing: Whether inputs whose output is there are passed over.
+        own_files: Files, by (st_dev, st_ino), that this run writes besides its outputs: journal, report.
+        is_done: Whether an earlier run has made this output of this input; it is then skipped.
+        command: What standard input stands for, where a command is the source.
     """
 
-    def __init__(self, stdio: Stdio, stages: Sequence[Any], output: str | None, force: bool) -> None:
+    def __init__(
+        self,
+        stdio: Stdio,
+        stages: Sequence[Any],
+        search: Search,
+        *,
+        output: str | None,
+        force: bool,
+        output_dir: str | None = None,
+        skip_existing: bool = False,
+        own_files: Sequence[tuple[int, int]] = (),
+        is_done: Callable[[FoundFile, str], bool] | None = None,
+        command: Command | None = None,
+    ) -> None:
         self._stdio = stdio
-        self._stages = stages
+        self._search = search
         self._output = output
         self._force = force
+        self._is_done = is_done
+        self._command = command
+        self._own_files = {*own_files, *_regular_files(stdio.data_out, 2)}
+        namer = OutputNamer(stages)
+        # Within one tree names differ, and outputs that follow them one to one differ too.
+        may_collide = search.may_repeat or not namer.is_one_to_one
+        self._outputs = Outputs(
+            namer,
+            output_dir=output_dir,
+            force=force,
+            skip_existing=skip_existing,
+            may_collide=may_collide,
+            is_done=is_done,
+        )
 
-    def jobs(self, inputs: Iterable[str]) -> Iterator[Job | Refused]:
-        """Make one job for each input. Opens what is no regular file, so take no more than are run soon."""
-        for name in inputs:
-            try:
-                yield self._job(name)
-            except (OSError, ValueError) as ex:
-                yield Refused("stdin" if is_stdin(name) else name, ex)
+    def refuse_collisions(self) -> None:
+        """Look whether named inputs have the same output, before anything is started.
 
-    def _job(self, name: str) -> Job:
-        source = self._stdin() if is_stdin(name) else open_source(name)
+        Raises:
+            UsageProblem: Two have.
+        """
+        if self._output is not None or len(self._search.inputs) < 2:
+            return
+        named = InputFinder(Search(self._search.inputs, path_filter=self._search.path_filter), _no_folders)
+        words = self._outputs.collisions(found for found in named.candidates() if isinstance(found, FoundFile))
+        if words:
+            raise UsageProblem(*(f"mpp: {line}" for line in words))
+
+    def jobs(self) -> Iterator[Job | Refused | Skipped | NotYet]:
+        """Make one job for each input. Opens what is no regular file, so take no more than are run soon.
+
+        May take as long as the file system does to tell of one file; what waits for a pipe says NotYet.
+        """
+        for plan in self.plans():
+            if isinstance(plan, Plan):
+                try:
+                    yield self._job(plan)
+                except (OSError, ValueError) as ex:
+                    yield Refused(plan.name, ex)
+            else:
+                yield plan
+
+    def plans(self) -> Iterator[Plan | Refused | Skipped | NotYet]:
+        """Say what is to be done with each input. Nothing is opened but folders and the list of names."""
+        is_list_on_stdin = self._search.files_from == "-"
+        finder = InputFinder(
+            self._search, self._outputs.folders_below, self._stdio.take_stdin() if is_list_on_stdin else None
+        )
+        for found in finder.candidates():
+            if isinstance(found, FoundFile):
+                try:
+                    yield self._plan(found)
+                except (OSError, ValueError) as ex:
+                    yield Refused(found.name, ex)
+            elif isinstance(found, StandardInput):
+                yield Plan(found, None)
+            else:
+                yield found
+
+    def _plan(self, found: FoundFile) -> Plan | Refused | Skipped:
+        status = found.status
+        if status is not None and (status.st_dev, status.st_ino) in self._own_files:
+            if found.is_named:
+                raise OSError(errno.EINVAL, "Is written by this run, so it cannot be read too", found.name)
+            return Skipped(found.name, IS_OURS, found.path)
+        if self._output is not None:
+            if self._is_done is not None and not is_stdout(self._output):
+                final = follow_links(os.path.abspath(self._output))
+                if self._is_done(found, final):
+                    return Skipped(found.name, DONE_BEFORE, found.path, final)
+            return Plan(found, None)
+        if status is None:
+            raise ValueError(f"'{shown(found.name)}' is no regular file, so its output has no name: give -o FILE")
+        target = self._outputs.target_of(found)
+        return target if isinstance(target, Skipped) else Plan(found, target)
+
+    def _job(self, plan: Plan) -> Job:
+        found, named = plan
+        if named is not None and isinstance(found, FoundFile):
+            self._outputs.make_ready(found)
+            item = FileItem(PathSource(found.path), PathTarget(named.shown, self._force, named.final), name=found.name)
+            return Job(item, False, found.status)
+        if self._command is not None:
+            return self._command_job(self._command)
+        if isinstance(found, StandardInput):
+            source, status = self._stdin(), None
+        else:
+            status = found.status
+            source = PathSource(found.path) if status is not None else open_source(found.name)
         try:
-            target = self._target(name, source)
+            target = self._given_target()
         except BaseException:
             _close_ends(source)
             raise
-        item = FileItem(source, target, name="stdin" if is_stdin(name) else name)
-        return Job(item, is_stream=isinstance(source, DescriptorSource))
+        return Job(FileItem(source, target, name=plan.name), isinstance(source, DescriptorSource), status)
+
+    def _command_job(self, command: Command) -> Job:
+        from .from_command import command_job  # few runs have a command
+
+        target = self._given_target()  # first, for a command may have done something before it is ended again
+        try:
+            return command_job(command, target)
+        except BaseException:
+            _close_ends(target)
+            raise
 
     def _stdin(self) -> Source:
         if self._stdio.in_was_closed:
             raise OSError(errno.EBADF, "standard input is closed")
         return source_of(os.dup(self._stdio.take_stdin()))
 
-    def _target(self, name: str, source: Source) -> Target:
+    def _given_target(self) -> Target:
+        """What ``-o`` says, or standard output."""
         if self._output is not None and not is_stdout(self._output):
             return open_target(self._output, self._force, stdout=self._stdio.data_out)
-        if self._output is not None or is_stdin(name):
-            if self._stdio.out_was_closed:
-                raise OSError(errno.EBADF, "standard output is closed")
-            return DescriptorTarget(PassedDescriptor(os.dup(self._stdio.data_out)), "stdout")
-        if not isinstance(source, PathSource):
-            raise ValueError(f"'{shown(name)}' is no regular file, so its output has no name: give -o FILE")
-        return open_target(target_path(name, self._stages), self._force, stdout=self._stdio.data_out)
-
-
-def is_stdin(name: str) -> bool:
-    """Whether an INPUT argument means standard input."""
-    return name in _STDIN_PATHS
+        if self._stdio.out_was_closed:
+            raise OSError(errno.EBADF, "standard output is closed")
+        return DescriptorTarget(PassedDescriptor(os.dup(self._stdio.data_out)), "stdout")
 
 
 def is_stdout(name: str) -> bool:
@@ -121,7 +249,21 @@ def is_stdout(name: str) -> bool:
     return name in _STDOUT_PATHS
 
 
+def _regular_files(*descriptors: int) -> Iterator[tuple[int, int]]:
+    for descriptor in descriptors:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            yield status.st_dev, status.st_ino
+
+
+def _no_folders(_: object) -> tuple[str, ...]:
+    return ()
+
+
 def _close_ends(*ends: Source | Target) -> None:
     for end in ends:
         if isinstance(end, (DescriptorSource, DescriptorTarget)):
             end.descriptor.close()
+
+
+__all__ = ["Job", "JobMaker", "NotYet", "Plan", "Refused", "Search", "Skipped", "is_stdin", "is_stdout"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from typer.core import TyperCommand, TyperGroup
+
+#: Options that may stand alone, and then mean standard output; a value needs the "=".
+_OPTIONAL_VALUE: Final = ("--json",)
+_ORDER: Final = "mpp_cli.order"
 
 
 class LeanCommand(TyperCommand):
@@ -17,6 +21,31 @@ class LeanCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         # With the help option, which is made only here.
         return _take_values_as_they_are(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # Click's options whose value may be left out take the next argument for it; that may be an input.
+        end = args.index("--") if "--" in args else len(args)
+        given = [f"{arg}=-" if arg in _OPTIONAL_VALUE else arg for arg in args[:end]]
+        return super().parse_args(ctx, [*given, *args[end:]])
+
+    def make_parser(self, ctx: Any) -> Any:
+        """The parser of Typer's, which then keeps the order of the options: see :func:`in_order_given`."""
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_and_note(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            ctx.meta[_ORDER] = [parameter.name for parameter in order]
+            return values, rest, order
+
+        parser.parse_args = parse_and_note
+        return parser
+
+
+def in_order_given(ctx: Any, **values: list[str] | None) -> list[tuple[str, str]]:
+    """The values of options that may be repeated, as (option, value), in the order of the command line."""
+    rest = {name: iter(given or ()) for name, given in values.items()}
+    return [(name, next(rest[name])) for name in ctx.meta.get(_ORDER, ()) if name in rest]
 
 
 class LeanGroup(TyperGroup):

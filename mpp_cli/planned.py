@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +20,15 @@ class PlannedStage:
         use: What the definition calls it: a name, ``module:object``, a class.
         options: The options that were given.
         is_appended: Whether we put it there, not the definition.
+        shown_options: The same as they may be shown: ``${NAME}`` stands where a variable's value, perhaps a secret,
+            has been filled in.
     """
 
     stage: PipelineStage
     use: str
     options: Mapping[str, Any] = field(default_factory=dict)
     is_appended: bool = False
+    shown_options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if getattr(self.stage, "name", None) is None:
@@ -53,7 +57,29 @@ class Definition:
     origin: str
     planned: tuple[PlannedStage, ...]
 
-    @property
+    @functools.cached_property
     def stages(self) -> list[PipelineStage]:
-        """The stages alone, for the pipeline."""
-        return [planned.stage for planned in self.planned]
+        """The stages to run, without those that run inside another (see :mod:`mpp_stages.fusing`)."""
+        stages = self.placed
+        if not any(getattr(stage, "is_pass_through", False) for stage in stages):
+            return stages
+        from mpp_stages.fusing import fused
+
+        return fused(stages)
+
+    @functools.cached_property
+    def placed(self) -> list[PipelineStage]:
+        """All stages of the definition; those that watch know where they stand."""
+        stages = [planned.stage for planned in self.planned]
+        if not any(getattr(stage, "is_pass_through", False) for stage in stages):
+            return stages
+        from mpp_stages.fusing import placed  # a pipeline without such stages does without
+
+        return placed(stages)
+
+    @property
+    def hosts(self) -> dict[int, int]:
+        """Number of a stage that runs inside another -> number of that other, both from 0."""
+        from mpp_stages.fusing import hosts_of
+
+        return hosts_of([planned.stage for planned in self.planned])

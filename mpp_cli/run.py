@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import stat
 import sys
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
-from . import exit_codes
-from .batch import Batch, Outcome
+from atbu.mp_pipeline.stage import PipelineStage
+
+from . import exit_codes, selection
+from .batch import Batch, BatchSettings
 from .definition import load_definition
 from .errors import UsageProblem, listed, nearest, shown
-from .jobs import JobMaker, is_stdin, is_stdout
+from .inputs.found import skipped_words
+from .jobs import JobMaker, Search, is_stdin
+from .limits import Limits, apply_to_stages, jobs_within, read_limits
+from .observers import Observers, RunStart, RunSummary
+from .outcome import Outcome
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
+from .remove_source import SourceRemover
 from .signals import StopFlag
-from .sizes import parse_size
 from .stdio import Stdio
+from .sweeping import Sweeper
 from .tell import tell
+from .watch_options import WatchOptions
+from .watching import STDOUT_PATHS, Watch, watching
+
+if TYPE_CHECKING:
+    from mpp_stages.small_files import SmallFilesStage
+
+    from .from_command import Command
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
+#: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
+_COLLECT_AFTER: Final = 50_000
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
-_JOBS_AHEAD: Final = 4
-#: Each is a process or two; beyond, it is a slip of the finger.
-_MAX_JOBS: Final = 1024
+_UNITS_AHEAD: Final = 4
 
 
 @dataclass(frozen=True)
@@ -39,20 +55,29 @@ class RunOptions:
     inputs: tuple[str, ...]
     output: str | None
     force: bool
+    recursive: bool
+    patterns: tuple[tuple[str, str], ...]
+    files_from: str | None
+    null: bool
+    output_dir: str | None
+    skip_existing: bool
+    remove_source: bool
+    dry_run: bool
     app_dir: str | None
+    settings: tuple[str, ...]
     jobs: str | None
+    keep_order: bool
+    fail_fast: bool
+    retries: str | None
+    timeout: str | None
+    max_memory: str | None
     progress: str
     size_hint: str | None
+    checksums: str | None
     quiet: bool
     verbose: bool
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """The numbers of the command line, read."""
-
-    jobs: int | None
-    size_hint: int | None
+    watch: WatchOptions
+    command: Command | None = None
 
 
 def run(options: RunOptions, stdio: Stdio) -> int:
@@ -62,96 +87,178 @@ def run(options: RunOptions, stdio: Stdio) -> int:
         UsageProblem: The command line or the definition is wrong; nothing has been started.
     """
     stdio.words_to_stderr()
-    limits = _read_limits(options)
-    goes_to_stdout = _goes_to_stdout(options)
-    definition = load_definition(options.pipeline, options.app_dir)
-    if goes_to_stdout:
+    _check_progress(options.progress)
+    limits = read_limits(options)
+    goes_to_stdout = selection.goes_to_stdout(options)
+    search = selection.search_of(options, goes_to_stdout)
+    definition = load_definition(options.pipeline, options.app_dir, options.settings)
+    apply_to_stages(limits, definition.stages)
+    if goes_to_stdout and not options.dry_run:
         _refuse_terminal(definition, options, stdio)
-    outcome, figures, first_signal = _run_batch(definition, options, stdio, limits, goes_to_stdout)
+    watch_options = WatchOptions() if options.dry_run else options.watch
+    with watching(watch_options, definition, stdio, goes_to_stdout) as watch:
+        maker = JobMaker(
+            stdio,
+            definition.stages,
+            search,
+            output="-" if goes_to_stdout else options.output,
+            force=options.force,
+            output_dir=options.output_dir,
+            skip_existing=options.skip_existing,
+            own_files=watch.own_files,
+            is_done=watch.is_done if watch.is_resumed else None,
+            command=options.command,
+        )
+        maker.refuse_collisions()
+        if options.dry_run:
+            from .dry_run import show_plans
+
+            return show_plans(maker, options.output, stdio)
+        with _checksums(options, definition, stdio, goes_to_stdout) as checksums:
+            watch.observers += checksums
+            outcome, figures, first_signal = _run_batch(
+                definition, options, stdio, limits, maker, search, goes_to_stdout, watch
+            )
+        _tell_end(outcome, figures, first_signal, options, stdio, search, goes_to_stdout)
+        status = _status(outcome, search)
+        signum = first_signal if first_signal is not None else signal.SIGPIPE if outcome.lost_reader else None
+        if not watch.end(_summary(outcome, figures, status if signum is None else 128 + signum, first_signal)):
+            status = status or exit_codes.FAILED
+        if outcome.lost_reader and signum is None:  # the reader of the last event
+            signum = signal.SIGPIPE
+    if signum is not None:
+        exit_codes.die_by(signum)
+    return status
+
+
+def _tell_end(
+    outcome: Outcome,
+    figures: Figures,
+    first_signal: signal.Signals | None,
+    options: RunOptions,
+    stdio: Stdio,
+    search: Search,
+    goes_to_stdout: bool,
+) -> None:
     is_on_screen = goes_to_stdout and os.isatty(stdio.data_out)
     if not (options.quiet or is_on_screen or outcome.lost_reader):
-        name = "stdin" if is_stdin(options.inputs[0]) else shown(options.inputs[0])
-        if outcome.done or len(options.inputs) > 1:
-            tell(f"mpp: {summary_words(figures, name)}")
+        if outcome.done or not search.is_one_file:
+            tell(f"mpp: {summary_words(figures, _only_name(options))}")
+        if outcome.skipped:
+            tell(f"mpp: skipped {skipped_words(outcome.skipped)}")
     if first_signal is not None and outcome.stopped:
         tell(f"mpp: stopped by {first_signal.name}; unfinished output was discarded")
-    if first_signal is not None:
-        exit_codes.die_by(first_signal)
-    if outcome.lost_reader:
-        exit_codes.die_by(signal.SIGPIPE)
-    return _status(outcome, len(options.inputs))
+
+
+def _summary(outcome: Outcome, figures: Figures, exit_status: int, first_signal: signal.Signals | None) -> RunSummary:
+    return RunSummary(
+        figures,
+        done=outcome.done,
+        skipped=outcome.skipped.total(),
+        failed=outcome.failed,
+        stopped=outcome.stopped,
+        exit_status=exit_status,
+        signal_name=None if first_signal is None else first_signal.name,
+        broken=outcome.broken,
+    )
 
 
 def _run_batch(
-    definition: Definition, options: RunOptions, stdio: Stdio, limits: _Limits, goes_to_stdout: bool
+    definition: Definition,
+    options: RunOptions,
+    stdio: Stdio,
+    limits: Limits,
+    maker: JobMaker,
+    search: Search,
+    goes_to_stdout: bool,
+    watch: Watch,
 ) -> tuple[Outcome, Figures, signal.Signals | None]:
     from atbu.mp_pipeline.cpus import usable_cpus
     from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
 
-    jobs = limits.jobs or usable_cpus()
-    total_bytes = _total_bytes(options.inputs, limits.size_hint)
-    if any(is_stdin(name) for name in options.inputs):
+    stages = definition.stages
+    jobs = jobs_within(limits, limits.jobs or usable_cpus(), stages)
+    total_bytes = limits.size_hint
+    if total_bytes is None and not search.is_open_ended:
+        total_bytes = _total_bytes(options.inputs) if options.command is None else None
+    if options.command is None and any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
+    gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off
+    stage_for_small_files = None if goes_to_stdout or search.is_one_file else _stage_for_small_files(stages)
     # Before anything that starts a thread or a handler: the pipeline forks a template of this process.
     pipeline = MultiprocessingPipeline(
-        definition.stages, max_simultaneous_work_items=jobs, name=definition.name, counters=COUNTERS
+        stages if stage_for_small_files is None else [*stages, stage_for_small_files],
+        max_simultaneous_work_items=jobs,
+        name=definition.name,
+        counters=COUNTERS,
+        # One long file leaves workers for the others. Idle ones keep memory, which --max-memory is about.
+        max_workers=jobs if search.is_one_file or limits.max_memory else jobs * len(stages),
     )
+    gc.set_threshold(_COLLECT_AFTER)  # here alone: what the stages do in workers is not known
     stop = StopFlag()
     stop.install()
-    maker = JobMaker(stdio, definition.stages, options.output, options.force)
+    # Folders are listed to their end in a run that does so anyway, or that a person has begun again.
+    sweeper = Sweeper(is_thorough=options.recursive or watch.is_resumed)
     batch = Batch(
         pipeline,
-        maker.jobs(options.inputs),
+        sweeper.sweeping(maker.jobs()),
         stop,
         make_reporter(_mode(options, stdio, goes_to_stdout)),
-        # One writer on standard output: one input after another.
-        window=1 if goes_to_stdout else _JOBS_AHEAD * jobs,
-        items_total=len(options.inputs),
-        total_bytes=total_bytes,
-        verbose=options.verbose,
+        BatchSettings(
+            # One writer on standard output: one input after another.
+            window=1 if goes_to_stdout else _UNITS_AHEAD * jobs,
+            workers=jobs,
+            small_bytes=-1 if stage_for_small_files is None else stage_for_small_files.limit_bytes,
+            keep_order=options.keep_order,
+            fail_fast=options.fail_fast,
+            items_total=None if search.is_open_ended else len(options.inputs),
+            total_bytes=total_bytes,
+            verbose=options.verbose,
+        ),
+        watch.observers,
+        remover=SourceRemover(options.output_dir) if options.remove_source else None,
     )
     try:
+        watch.begin(
+            RunStart(definition.name, jobs, None if search.is_open_ended else len(options.inputs), total_bytes),
+            batch.outcome,
+            stop,
+        )
         outcome = batch.run()
         figures = batch.figures()
     finally:
         batch.close()
         stop.close()
+    # What close() had to drop counts as well.
+    figures = replace(figures, items_done=outcome.ended, stopped=outcome.stopped)
     return outcome, figures, stop.first
 
 
-def _read_limits(options: RunOptions) -> _Limits:
-    if options.progress not in MODES:
-        raise UsageProblem(
-            f"mpp: --progress: '{shown(options.progress)}' is not one of {listed(MODES)}"
-            f"{nearest(options.progress, MODES)}"
-        )
-    jobs = options.jobs
-    if jobs is not None and not (jobs.isascii() and jobs.isdecimal() and 1 <= int(jobs) <= _MAX_JOBS):
-        raise UsageProblem(f"mpp: --jobs: '{shown(jobs)}' is not a whole number from 1 to {_MAX_JOBS}")
-    try:
-        size_hint = None if options.size_hint is None else parse_size(options.size_hint)
-    except ValueError as ex:
-        raise UsageProblem(f"mpp: --size-hint: {ex}") from ex
-    return _Limits(None if jobs is None else int(jobs), size_hint)
+@contextlib.contextmanager
+def _checksums(options: RunOptions, definition: Definition, stdio: Stdio, goes_to_stdout: bool) -> Iterator[Observers]:
+    """The file of ``--checksums``, if one is wanted; it gets its name when the run has ended, however it has."""
+    if options.checksums is None:
+        yield ()
+        return
+    from .checksums import open_checksums
+
+    file = open_checksums(options.checksums, definition, stdio, force=options.force, goes_to_stdout=goes_to_stdout)
+    with contextlib.closing(file):
+        yield (file,)
+        file.publish()
 
 
-def _goes_to_stdout(options: RunOptions) -> bool:
-    """Whether data goes to standard output; refuses what cannot be meant."""
-    if options.output is not None:
-        if is_stdout(options.output):
-            return True
-        if len(options.inputs) > 1:
-            raise UsageProblem(
-                f"mpp: {len(options.inputs)} inputs cannot go to one file '{shown(options.output)}'; "
-                "leave out -o, or write -o - for all of them one after another"
-            )
-        return False
-    if any(is_stdin(name) for name in options.inputs):
-        if len(options.inputs) > 1:
-            raise UsageProblem("mpp: standard input among several inputs has no name for its output; give -o -")
-        return True
-    return False
+def _stage_for_small_files(stages: list[PipelineStage]) -> SmallFilesStage | None:
+    """What does many of them in one trip to a worker, where these stages allow it."""
+    from mpp_stages.small_files import SmallFilesStage, can_batch  # a run of one file needs none of it
+
+    return SmallFilesStage(stages) if can_batch(stages) else None
+
+
+def _check_progress(mode: str) -> None:
+    if mode not in MODES:
+        raise UsageProblem(f"mpp: --progress: '{shown(mode)}' is not one of {listed(MODES)}{nearest(mode, MODES)}")
 
 
 def _refuse_terminal(definition: Definition, options: RunOptions, stdio: Stdio) -> None:
@@ -170,14 +277,22 @@ def _mode(options: RunOptions, stdio: Stdio, goes_to_stdout: bool) -> str:
         options.progress,
         os.environ,
         stderr_is_terminal=sys.stderr.isatty(),
-        stdout_is_terminal=goes_to_stdout and os.isatty(stdio.data_out),
+        stdout_is_terminal=(goes_to_stdout or options.watch.json in STDOUT_PATHS) and os.isatty(stdio.data_out),
     )
 
 
-def _total_bytes(inputs: tuple[str, ...], size_hint: int | None) -> int | None:
+def _only_name(options: RunOptions) -> str:
+    """The name that stands for the run where it has one input."""
+    if options.command is not None:
+        return shown(options.command.name)
+    inputs = options.inputs
+    if not inputs:
+        return ""
+    return "stdin" if is_stdin(inputs[0]) else shown(inputs[0])
+
+
+def _total_bytes(inputs: tuple[str, ...]) -> int | None:
     """How many bytes there are to read, for the bar; a file that cannot be asked counts nothing here."""
-    if size_hint is not None:
-        return size_hint
     total = 0
     for name in inputs:
         try:
@@ -192,10 +307,13 @@ def _total_bytes(inputs: tuple[str, ...], size_hint: int | None) -> int | None:
     return total
 
 
-def _status(outcome: Outcome, items_total: int) -> int:
+def _status(outcome: Outcome, search: Search) -> int:
     if outcome.broken is not None:
         tell(f"mpp: {outcome.broken}")
         return exit_codes.FAILED
-    if outcome.failed:
-        return exit_codes.FAILED if items_total == 1 else exit_codes.SOME_FAILED
+    if outcome.was_cut_short and outcome.failed:
+        tell("mpp: stopped after the first failure, as --fail-fast wants it; some inputs were not begun")
+        return exit_codes.FAILED
+    if outcome.failed or outcome.not_removed:
+        return exit_codes.FAILED if search.is_one_file else exit_codes.SOME_FAILED
     return exit_codes.DONE

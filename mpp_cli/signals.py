@@ -80,13 +80,17 @@ class StopFlag:
         """
         former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
-            # A signal for the process that no thread has taken yet counts as having come.
-            for signum in signal.sigpending() & self._former.keys():
-                if signal.sigtimedwait({signum}, 0) is not None:
-                    self._count(signal.Signals(signum))
+            self.look()
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+    def look(self) -> None:
+        """Within :meth:`held`, take in what has come since: before each further commit."""
+        # A signal for the process that no thread has taken yet counts as having come.
+        for signum in signal.sigpending() & self._former.keys():
+            if signal.sigtimedwait({signum}, 0) is not None:
+                self._count(signal.Signals(signum))
 
     @contextmanager
     def deadly(self) -> Iterator[None]:

@@ -8,25 +8,24 @@ import functools
 import inspect
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.pipe_io import PipeConnectionIO
 from atbu.mp_pipeline.stage import SubprocessPipelineStage
 
-from .errors import StageDataError
+from .endpoints import CommandSource
 from .file_item import FileItem
+from .functions import CHUNK_BYTES, apply_to_chunks, apply_to_lines
 from .source_reader import SourceReader
+from .taps import TappedReader
 
-#: Portions that stages read and write. Fewer system calls and switches than with less; beyond, the pipe's own
-#: 1 MiB buffer is the limit and the data leaves the processor's cache before the neighbour reads it.
-CHUNK_BYTES: Final = 1 << 20
+if TYPE_CHECKING:
+    from .command_source import CommandReader
+    from .pass_through import PassThroughStage
+
 #: Gathers small reads and writes; whatever is larger passes by it without a copy.
 _BUFFER_BYTES: Final = 1 << 16
-#: A line filter reads less, so that its many small objects stay in the processor's cache.
-_LINES_BYTES: Final = 256 << 10
-#: It holds one line in memory; what is longer is hardly text.
-_MAX_LINE_BYTES: Final = 64 << 20
 
 
 class ByteStage(SubprocessPipelineStage):
@@ -46,10 +45,26 @@ class ByteStage(SubprocessPipelineStage):
     strips_suffixes: ClassVar[Mapping[str, str]] = {}
     #: Whether its output is nothing for a terminal.
     is_compressed_output: bool = False
+    #: Whether its output is encrypted, so that nobody can make it smaller.
+    is_encrypted_output: bool = False
+    #: It takes text apart, so that compressed or encrypted bytes make no sense to it.
+    wants_text: bool = False
     #: It works on bytes, and so cannot follow a stage that has none to give.
     needs_bytes: ClassVar[bool] = True
     #: It writes the target, and nothing that needs bytes can follow.
     is_sink: ClassVar[bool] = False
+    #: It passes its bytes on unchanged.
+    is_pass_through: ClassVar[bool] = False
+    #: Options that are paths: in a definition, relative ones are relative to its file.
+    path_options: ClassVar[tuple[str, ...]] = ()
+    #: The same for options that are patterns of paths, in which braces mean something.
+    pattern_options: ClassVar[tuple[str, ...]] = ()
+    #: Options that name a Python object, "module:object" or "./file.py:object": they are given the object.
+    object_options: ClassVar[tuple[str, ...]] = ()
+    #: How it stands in a TOML, where its name alone would not do.
+    example: ClassVar[str | None] = None
+    #: Stages before this one that run inside it and see what it reads; set by the planner.
+    taps: tuple[PassThroughStage, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,6 +81,20 @@ class ByteStage(SubprocessPipelineStage):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it does: write its run()")
 
+    def convert(self, data: bytes, item: FileItem) -> bytes | None:
+        """A shortcut for small files: what :meth:`run` would make of ``data``, the whole input, byte for byte.
+
+        None: ``run`` has to do it, as it has for every stage that leaves this alone.
+        """
+        return None
+
+    def memory_bytes(self) -> int | None:
+        """How much memory one run of it may take at most, roughly; None where it takes next to nothing.
+
+        Asked in the parent, and only where somebody wants to know: it may load a library for the answer.
+        """
+        return None
+
     @property
     def label(self) -> str:
         """What messages call the stage."""
@@ -80,23 +109,49 @@ class ByteStage(SubprocessPipelineStage):
         return not self.is_sink
 
     def is_for_stage(self, pwi: Any) -> bool:
-        return isinstance(pwi, FileItem)
+        if not isinstance(pwi, FileItem):
+            return False
+        self.prepare(pwi)
+        for tap in self.taps:
+            tap.prepare(pwi)
+        return True
+
+    def prepare(self, item: FileItem) -> None:
+        """Say on the submitted item, in the parent and before its first attempt, what this stage will need of it."""
 
     def perform_stage_work(self, pwi: FileItem, **kwargs: Any) -> FileItem:
         with self.open_input(pwi) as raw_in, self.open_output(pwi) as raw_out:
-            reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
-            writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
-            try:
-                self._own().run(reader, writer, pwi)
-                if pwi.pipe_in is not None and not reader.closed:
-                    while reader.read1(CHUNK_BYTES):
-                        pass
-                if not writer.closed:
-                    writer.flush()
-            finally:
-                # Before the writer's destructor, which would send what a failed run has left in the buffer.
-                raw_out.close()
+            self.work_between(raw_in, raw_out, pwi, reads_to_end=pwi.pipe_in is not None)
         return pwi
+
+    def work_between(self, raw_in: io.RawIOBase, raw_out: io.RawIOBase, item: FileItem, *, reads_to_end: bool) -> None:
+        """Have :meth:`run` work from one raw end to the other, whatever they are; ``raw_out`` is closed.
+
+        What the stage reads is seen by its taps, if it has some; if this returns, they have seen all of it.
+
+        Args:
+            reads_to_end: Whether what ``run`` leaves unread is read for it.
+        """
+        if not self.taps:
+            self._work(raw_in, raw_out, item, reads_to_end)
+            return
+        with contextlib.closing(TappedReader(raw_in, [tap.watch(item) for tap in self.taps])) as tapped:
+            self._work(tapped, raw_out, item, reads_to_end=True)
+            tapped.check()
+
+    def _work(self, raw_in: io.RawIOBase, raw_out: io.RawIOBase, item: FileItem, reads_to_end: bool) -> None:
+        reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
+        writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
+        try:
+            self._own().run(reader, writer, item)
+            if reads_to_end and not reader.closed:
+                while reader.read1(CHUNK_BYTES):
+                    pass
+            if not writer.closed:
+                writer.flush()
+        finally:
+            # Before the writer's destructor, which would send what a failed run has left in the buffer.
+            raw_out.close()
 
     def _own(self) -> ByteStage:
         """The object whose run() works on one item, and at that time on no other.
@@ -113,7 +168,7 @@ class ByteStage(SubprocessPipelineStage):
             with contextlib.closing(PipeConnectionIO(item.pipe_in, is_write=False)) as pipe:
                 yield pipe
             return
-        with contextlib.closing(SourceReader(item.source, item.name)) as source:
+        with contextlib.closing(_open_source(item)) as source:
             yield source
             item.bytes_read = source.bytes_read
 
@@ -128,10 +183,18 @@ class ByteStage(SubprocessPipelineStage):
             yield pipe
 
 
+def _open_source(item: FileItem) -> SourceReader | CommandReader:
+    if isinstance(item.source, CommandSource):
+        from .command_source import CommandReader  # few runs have a command
+
+        return CommandReader(item.source)
+    return SourceReader(item.source, item.name)
+
+
 def known_size(reader: io.BufferedReader) -> int | None:
-    """How many bytes ``reader`` will have given at its end, where what it reads from can tell by its ``size``."""
-    size: int | None = getattr(reader.raw, "size", None)
-    return size
+    """How many bytes ``reader`` will have given at its end, where its source can tell."""
+    size = getattr(reader.raw, "size", None)  # a source's, a tap's on it, or a small file's in memory
+    return size if isinstance(size, int) else None
 
 
 class FilterStage(ByteStage):
@@ -171,8 +234,14 @@ class FilterStage(ByteStage):
         except TypeError as ex:
             raise ValueError(f"{self.name}: {ex}") from None
         stage = FilterStage(self.function, self._apply, options)
+        stage.wants_text = self.wants_text
         stage._original = self._original or self
         return stage
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it is what the decorator made, and not one that was made of it with options."""
+        return self._original is None
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         original = self._original
@@ -185,51 +254,11 @@ class FilterStage(ByteStage):
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
         self._apply(self, reader, writer, item)
 
-    def wrong_type(self, found: object) -> TypeError:
-        """The error for a function that gave something else than bytes."""
-        return TypeError(f"stage {self.label!r}: the function must give bytes, not {type(found).__name__}")
-
 
 def _restore_filter(original: FilterStage, options: dict[str, Any], settings: dict[str, Any]) -> FilterStage:
     stage = original(**options)
     stage.__dict__.update(settings)
     return stage
-
-
-def _apply_to_chunks(stage: FilterStage, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
-    chunks = iter(functools.partial(reader.read1, CHUNK_BYTES), b"")
-    made: Iterable[bytes] = stage.function(chunks, **stage.options)
-    for chunk in made:
-        if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            raise stage.wrong_type(chunk)
-        writer.write(chunk)
-
-
-def _apply_to_lines(stage: FilterStage, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
-    begun: list[bytes] = []  # the line that is not at its end yet
-    begun_bytes = 0
-    while chunk := reader.read1(_LINES_BYTES):
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            begun.append(chunk[:cut])
-            writer.write(_filtered_lines(stage, b"".join(begun)))
-            begun, begun_bytes = [], 0
-        begun.append(chunk[cut:])
-        begun_bytes += len(chunk) - cut
-        if begun_bytes > _MAX_LINE_BYTES:
-            raise StageDataError(stage.label, item.name, f"a line is longer than {_MAX_LINE_BYTES >> 20} MiB")
-    writer.write(_filtered_lines(stage, b"".join(begun)))
-
-
-def _filtered_lines(stage: FilterStage, lines: bytes) -> bytes:
-    # All the loops over lines are C's; a dropped line is None, and an empty one adds nothing either.
-    function = functools.partial(stage.function, **stage.options) if stage.options else stage.function
-    made = list(filter(None, map(function, io.BytesIO(lines).readlines())))
-    try:
-        return b"".join(made)
-    except TypeError:
-        wrong = next(line for line in made if not isinstance(line, (bytes, bytearray, memoryview)))
-        raise stage.wrong_type(wrong) from None
 
 
 def chunk_filter(function: Callable[..., Iterable[bytes]]) -> FilterStage:
@@ -244,7 +273,7 @@ def chunk_filter(function: Callable[..., Iterable[bytes]]) -> FilterStage:
 
     Chunks have any size from one byte to :data:`CHUNK_BYTES`, and end anywhere. Keyword parameters are options.
     """
-    return FilterStage(function, _apply_to_chunks)
+    return FilterStage(function, apply_to_chunks)
 
 
 def line_filter(function: Callable[..., bytes | None]) -> FilterStage:
@@ -258,7 +287,9 @@ def line_filter(function: Callable[..., bytes | None]) -> FilterStage:
 
     Lines end with ``b"\\n"``, but for the last one of a file that does not. Keyword parameters are options.
     """
-    return FilterStage(function, _apply_to_lines)
+    stage = FilterStage(function, apply_to_lines)
+    stage.wants_text = True
+    return stage
 
 
 __all__ = ["CHUNK_BYTES", "ByteStage", "FilterStage", "chunk_filter", "known_size", "line_filter"]

@@ -14,15 +14,6 @@ _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
 
 
-def temporary_beside(final: str) -> str:
-    """A new name in the folder of ``final``.
-
-    Short and made of nothing of the target's, so that a target of 255 bytes has one too; the pid is that of
-    the process that will publish or unlink it, so that leftovers of dead runs can be told.
-    """
-    return os.path.join(os.path.dirname(final), f".mpp-{os.getpid()}-{os.urandom(5).hex()}.tmp")
-
-
 def publish_file(temporary: str, final: str, force: bool) -> None:
     """Give the file ``temporary`` the name ``final`` in one step, in the same folder.
 
@@ -86,6 +77,15 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
             wait_until_ready(descriptor, select.POLLOUT)
 
 
+def umask() -> int:
+    """This process's umask, read without setting it, for that would be seen by the other threads."""
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o077  # a kernel before 4.7 does not say: nobody else may read it
+
+
 def wait_until_ready(descriptor: int, event: int) -> None:
     """Wait until a non-blocking descriptor can be read or written, or has an error to tell."""
     poll = select.poll()
@@ -107,7 +107,7 @@ __all__ = [
     "publish_file",
     "rename_without_replacing",
     "sync_folder",
-    "temporary_beside",
+    "umask",
     "wait_until_ready",
     "write_all",
 ]

@@ -37,16 +37,36 @@ class DescriptorSource:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandSource:
+    """What a command writes that somebody runs beside us; it can be read once.
+
+    Args:
+        descriptor: The reading end of its output; owned by whoever runs it, as the next one is.
+        report: Where its supervisor tells how it has ended (:mod:`mpp_stages.supervised`).
+        label: What messages call it.
+        ok_status: The exit statuses that count as success.
+    """
+
+    descriptor: PassedDescriptor
+    report: PassedDescriptor
+    label: str
+    ok_status: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
 class PathTarget:
     """A file to be made: filled as a temporary beside it, and published by its name when all succeeded.
 
     Args:
-        path: As the user named it; links are followed.
+        path: As messages call it, which is as the user named it.
         force: Whether a file that is already there is replaced.
+        final: The absolute path that it gets, where the user has not named it: a link that is there leads to what
+            he did not mean, and is refused. None: ``path``, and links are followed.
     """
 
     path: str
     force: bool = False
+    final: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +77,7 @@ class DescriptorTarget:
     name: str
 
 
-Source = PathSource | DescriptorSource
+Source = PathSource | DescriptorSource | CommandSource
 Target = PathTarget | DescriptorTarget
 
 
@@ -73,7 +93,7 @@ def open_source(path: str) -> Source:
     if stat.S_ISREG(os.lstat(path).st_mode):
         return PathSource(path)
     mode = os.stat(path).st_mode
-    number = _own_descriptor(path)
+    number = own_descriptor(path)
     if number is not None:
         return source_of(_copy_of(number, path, os.O_WRONLY))
     if stat.S_ISREG(mode):
@@ -105,7 +125,7 @@ def open_target(path: str, force: bool = False, *, stdout: int = 1) -> Target:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return PathTarget(path, force)
-    number = _own_descriptor(path) if stat.S_ISLNK(mode) else None
+    number = own_descriptor(path) if stat.S_ISLNK(mode) else None
     if number is not None:
         copy = _copy_of(stdout if number == 1 else number, path, os.O_RDONLY)
         return DescriptorTarget(PassedDescriptor(copy), path)
@@ -150,7 +170,7 @@ def follow_links(path: str) -> str:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
-def _own_descriptor(path: str) -> int | None:
+def own_descriptor(path: str) -> int | None:
     """The number N where ``path`` leads to this process's /proc/self/fd/N, else None."""
     own_folder = f"/proc/{os.getpid()}/"
     for _ in range(_MAX_LINKS):
@@ -177,6 +197,7 @@ def _copy_of(number: int, path: str, wrong_mode: int) -> int:
 
 
 __all__ = [
+    "CommandSource",
     "DescriptorSource",
     "DescriptorTarget",
     "PathSource",
@@ -186,5 +207,6 @@ __all__ = [
     "follow_links",
     "open_source",
     "open_target",
+    "own_descriptor",
     "source_of",
 ]

@@ -23,9 +23,27 @@ class StageDataError(PipelineError, ValueError):
         self.problem = problem
 
 
+class ProgramFailed(PipelineError):
+    """A program that we ran has not ended as it should.
+
+    Args:
+        label: What messages call the program, with where it stands.
+        problem: How it ended, with the last lines of its stderr.
+        status: Its exit status, negative for a signal; None if it has none.
+        stderr: The end of its stderr.
+    """
+
+    def __init__(self, label: str, problem: str, status: int | None, stderr: bytes) -> None:
+        super().__init__(f"{label} {problem}")
+        self.label = label
+        self.problem = problem
+        self.status = status
+        self.stderr = stderr
+
+
 def source_changed(filename: str, how: str) -> OSError:
     """The error for an input that became another file while it was read: what was read is no file there ever was."""
     return OSError(errno.ESTALE, f"Changed while it was read: {how}", filename)
 
 
-__all__ = ["StageDataError", "source_changed"]
+__all__ = ["ProgramFailed", "StageDataError", "source_changed"]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.work_item import PipelineWorkItem
 
-from .commit import publish_file, sync_folder, temporary_beside, write_all
+from .commit import publish_file, sync_folder, write_all
 from .endpoints import (
     DescriptorSource,
     DescriptorTarget,
@@ -19,8 +22,32 @@ from .endpoints import (
     follow_links,
     open_source,
     open_target,
+    own_descriptor,
     source_of,
 )
+from .side_outputs import SideOutput, is_to_sync, take_held_back
+from .temporaries import temporary_beside
+
+#: Not an identifier, so that no attribute of a stage's own can be taken for a finding.
+_FINDING: Final = "finding "
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a stage has found out about the bytes that passed it.
+
+    Attributes:
+        kind: Of what, such as ``sha256`` or ``lines``.
+        sees: Whose bytes these were: ``output``, else ``source``, else None.
+    """
+
+    kind: str
+    value: str | int
+    sees: str | None = None
+
+    def __str__(self) -> str:
+        of_whose = "" if self.sees is None else f" of the {self.sees}"
+        return f"{self.kind}{of_whose}: {self.value}"
 
 
 class FileItem(PipelineWorkItem):
@@ -39,7 +66,17 @@ class FileItem(PipelineWorkItem):
     """
 
     # Slots are not among the attributes that stage_complete() carries back: they belong to the parent.
-    __slots__ = ("_final", "_is_published", "_temporary", "name", "source", "target")
+    __slots__ = (
+        "_final",
+        "_is_published",
+        "_side_outputs",
+        "_temporary",
+        "is_source_bare",
+        "name",
+        "source",
+        "source_status",
+        "target",
+    )
 
     #: Bytes that the first stage has read from the source.
     bytes_read: int = 0
@@ -51,6 +88,10 @@ class FileItem(PipelineWorkItem):
     is_written: bool = False
     #: Set by the sink when the output is on the disk, so that its name has to follow it there.
     is_synced: bool = False
+    #: The source's status after it was read, where one process does all, and whether it has no extended attributes,
+    #: for certain. Not carried back.
+    source_status: os.stat_result | None
+    is_source_bare: bool
 
     def __init__(self, source: Source, target: Target, *, name: str) -> None:
         super().__init__()
@@ -62,14 +103,51 @@ class FileItem(PipelineWorkItem):
         self._temporary: str | None = None
         self._final: str | None = None
         self._is_published = False
+        self.source_status = None
+        self.is_source_bare = False
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def of_paths(cls, name: str, source_path: str, target_path: str, temporary: str) -> FileItem:
+        """The copy for a worker that is told the paths alone, absolute ones, and fills ``temporary``."""
+        item = cls.__new__(cls)
+        item.name = name
+        item.source = PathSource(source_path)
+        item.target = PathTarget(target_path)
+        item._temporary = temporary
+        item._final = None
+        item._is_published = False
+        item.source_status = None
+        item.is_source_bare = False
+        return item
 
     @property
     def temporary(self) -> str | None:
         """The file that the sink fills in this attempt; None where the target is written directly."""
         return self._temporary
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the stages have found out; in their order, where a planner has told them their places."""
+        return tuple(self.__dict__[name] for name in sorted(self.__dict__) if name.startswith(_FINDING))
+
+    def add_finding(self, key: str, finding: Finding) -> None:
+        """Put a finding on this copy; ``key`` tells it from those of all other stages.
+
+        Each is an attribute of its own: stages of a chain work on copies, and one list would replace another.
+        """
+        self.__dict__[_FINDING + key] = finding
+
+    @property
+    def side_outputs(self) -> Mapping[str, SideOutput]:
+        """Further outputs that become visible with the first one, by the keys of :meth:`add_side_output`."""
+        return getattr(self, "_side_outputs", None) or {}
+
+    def add_side_output(self, key: str, side: SideOutput) -> None:
+        """Have ``side`` published, discarded and closed with the item; for a stage's ``prepare``, in the parent."""
+        self._side_outputs = {**self.side_outputs, key: side}
 
     def before_attempt(self, attempt: int) -> None:
         """Choose a temporary of this attempt's own, here in the parent, which outlives any worker.
@@ -80,15 +158,20 @@ class FileItem(PipelineWorkItem):
             return
         self.discard()
         if isinstance(self.target, PathTarget):
-            self._final = follow_links(self.target.path)
+            self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)
+        for side in self.side_outputs.values():
+            side.before_attempt()
 
     def may_retry(self) -> bool:
         """Only where the source can be read again and nothing has been written to the target."""
-        return isinstance(self.source, PathSource) and isinstance(self.target, PathTarget)
+        targets = (self.target, *(side.target for side in self.side_outputs.values()))
+        return isinstance(self.source, PathSource) and all(isinstance(target, PathTarget) for target in targets)
 
     def publish(self) -> None:
         """Make the output visible under its name, or write the end that was held back. Once is enough.
+
+        Side outputs come first: where the output is, they are.
 
         Raises:
             FileExistsError: The target is there, and its ``force`` is not set.
@@ -97,8 +180,10 @@ class FileItem(PipelineWorkItem):
         """
         if self._is_published:
             return
-        if self.is_failed or not self.is_written:
+        if self.exceptions or not self.is_written:
             raise InvalidStateError(f"{self.name!r} was not written by every stage, so it cannot be published")
+        for key, side in self.side_outputs.items():
+            side.publish(take_held_back(self, key), is_to_sync(self))
         target = self.target
         try:
             if isinstance(target, DescriptorTarget):
@@ -113,12 +198,17 @@ class FileItem(PipelineWorkItem):
 
     def discard(self) -> None:
         """Drop what has not been published. Never raises; any number of times."""
+        for side in self.side_outputs.values():
+            side.discard()
+            if not self._is_published:
+                side.take_back()
         temporary, self._temporary = self._temporary, None
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        for result in ("held_back", "is_written"):
-            self.__dict__.pop(result, None)  # back to the class's
+        if self.__dict__:
+            for result in ("held_back", "is_written"):
+                self.__dict__.pop(result, None)  # back to the class's
 
     def _publish_temporary(self, force: bool) -> None:
         if self._temporary is None or self._final is None:
@@ -133,11 +223,13 @@ __all__ = [
     "DescriptorSource",
     "DescriptorTarget",
     "FileItem",
+    "Finding",
     "PathSource",
     "PathTarget",
     "Source",
     "Target",
     "open_source",
     "open_target",
+    "own_descriptor",
     "source_of",
 ]

@@ -6,20 +6,23 @@ import contextlib
 import errno
 import io
 import os
-import stat
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from atbu.mp_pipeline.counters import counter
 from atbu.mp_pipeline.exception import InvalidStateError
 
-from .commit import write_all
+from .commit import umask, write_all
 from .endpoints import DescriptorTarget, PathSource, PathTarget
+from .extended_attributes import copy_extended_attributes
 from .file_item import FileItem
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+T = TypeVar("T")
+
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 #: How much of the end waits for the success of all stages: more than any format's trailer, and still little
 #: enough to travel on the item.
 _HOLD_BACK_BYTES: Final = 64 << 10
@@ -34,22 +37,25 @@ class TemporarySink(io.RawIOBase):
     Args:
         item: Says which temporary, and whose mode and times the file gets.
         is_synced: Whether the data must be on the disk before the file can get its name.
+        mode: The file's mode; that of the source file, or of any new file, if None.
+        keeps_times: Whether it gets the source file's times.
 
     Raises:
         OSError: ``filename`` is the target as the user named it.
     """
 
-    def __init__(self, item: FileItem, is_synced: bool) -> None:
+    def __init__(self, item: FileItem, is_synced: bool, mode: int | None = None, keeps_times: bool = True) -> None:
         super().__init__()
         if item.temporary is None or not isinstance(item.target, PathTarget):
             raise InvalidStateError(f"{item.name!r} has no temporary: before_attempt() chooses it")
         self._shown = item.target.path
         self._is_synced = is_synced
+        self._mode = mode
+        self._keeps_times = keeps_times
         self._counter = counter("bytes_out")
         self.bytes_written = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._descriptor = os.open(item.temporary, flags, 0o600)
+            self._descriptor = os.open(item.temporary, _NEW_FILE, 0o600)
         except OSError as ex:
             raise self._named(ex) from None
 
@@ -68,9 +74,7 @@ class TemporarySink(io.RawIOBase):
     def finish(self, item: FileItem) -> None:
         """Give the complete file its mode and times, and say on the item that it is complete."""
         try:
-            _take_over_attributes(self._descriptor, item)
-            if self._is_synced:
-                os.fsync(self._descriptor)
+            _complete(self._descriptor, item, self._is_synced, self._mode, self._keeps_times)
             # Some filesystems tell a failed write only here.
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
@@ -89,6 +93,29 @@ class TemporarySink(io.RawIOBase):
 
     def _named(self, ex: OSError) -> OSError:
         return OSError(ex.errno, ex.strerror, self._shown)
+
+
+def fill_temporary(item: FileItem, data: bytes, *, is_synced: bool, mode: int | None, keeps_times: bool) -> None:
+    """What a TemporarySink does with ``data`` and nothing else, in one go and not counted.
+
+    Raises:
+        OSError: ``filename`` is the target as the user named it, or the source where that could not be asked.
+    """
+    try:
+        descriptor = os.open(item.temporary, _NEW_FILE, 0o600)  # type: ignore[arg-type]
+        try:
+            n = os.write(descriptor, data)
+            if n < len(data):
+                write_all(descriptor, memoryview(data)[n:])
+            _complete(descriptor, item, is_synced, mode, keeps_times)
+        finally:
+            os.close(descriptor)  # some filesystems tell a failed write only here
+    except OSError as ex:
+        is_of_source = ex.filename is not None and ex.filename != item.temporary
+        raise OSError(ex.errno, ex.strerror, item.name if is_of_source else item.target.path) from None  # type: ignore[union-attr]
+    item.bytes_written = len(data)
+    item.is_synced = is_synced
+    item.is_written = True
 
 
 class DescriptorSink(io.RawIOBase):
@@ -143,28 +170,40 @@ class DescriptorSink(io.RawIOBase):
             raise OSError(ex.errno, ex.strerror, self._shown) from None
 
 
-def _take_over_attributes(descriptor: int, item: FileItem) -> None:
+def _complete(descriptor: int, item: FileItem, is_synced: bool, mode: int | None, keeps_times: bool) -> None:
+    """All data are written: mode, times, and the disk if it must be."""
+    _take_over_attributes(descriptor, item, keeps_times)
+    if mode is not None:
+        _where_supported(os.fchmod, descriptor, mode)
+    if is_synced:
+        os.fsync(descriptor)
+
+
+def _take_over_attributes(descriptor: int, item: FileItem, keeps_times: bool) -> None:
     """Owner, mode and times of a source file; for anything else the mode of any new file."""
     if not isinstance(item.source, PathSource):
-        with _where_supported():
-            os.fchmod(descriptor, 0o666 & ~_umask())
+        _where_supported(os.fchmod, descriptor, 0o666 & ~umask())
         return
-    source = os.stat(item.source.path)
+    source = item.source_status or os.stat(item.source.path)
     own = os.fstat(descriptor)
-    mode = stat.S_IMODE(source.st_mode) & 0o777  # set-id bits are for that file's content, not for this one's
-    if (own.st_uid, own.st_gid) != (source.st_uid, source.st_gid):
+    mode = source.st_mode & 0o777  # set-id bits are for that file's content, not for this one's
+    if own.st_uid != source.st_uid or own.st_gid != source.st_gid:
         mode = _take_over_owner(descriptor, source, mode)
-    with _where_supported():
-        os.fchmod(descriptor, mode)
-    with _where_supported():
-        os.utime(descriptor, ns=(source.st_atime_ns, source.st_mtime_ns))
+    _where_supported(os.fchmod, descriptor, mode)
+    if not item.is_source_bare:
+        copy_extended_attributes(item.source.path, source, descriptor)
+    if keeps_times:
+        _where_supported(_set_times, descriptor, (source.st_atime_ns, source.st_mtime_ns))
 
 
-@contextlib.contextmanager
-def _where_supported() -> Iterator[None]:
+def _set_times(descriptor: int, ns: tuple[int, int]) -> None:
+    os.utime(descriptor, ns=ns)
+
+
+def _where_supported(call: Callable[[int, T], None], descriptor: int, value: T) -> None:
     """Filesystems without owners and modes (FAT) refuse to set them; the data are none the worse for it."""
     try:
-        yield
+        call(descriptor, value)
     except OSError as ex:
         if ex.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
@@ -180,15 +219,6 @@ def _take_over_owner(descriptor: int, source: os.stat_result, mode: int) -> int:
     with contextlib.suppress(OSError):  # only root may give files away
         os.fchown(descriptor, source.st_uid, -1)
     return mode
-
-
-def _umask() -> int:
-    """This process's umask, read without setting it, for that would be seen by the other threads."""
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"Umask:"):
-                return int(line.split()[1], 8)
-    return 0o077  # a kernel before 4.7 does not say: nobody else may read it
 
 
 __all__ = ["DescriptorSink", "TemporarySink"]

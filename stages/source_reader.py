@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from atbu.mp_pipeline.counters import counter
 
 from .commit import wait_until_ready
-from .endpoints import PathSource, Source
+from .endpoints import DescriptorSource, PathSource
 from .errors import source_changed
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SourceReader(io.RawIOBase):
         OSError: The file cannot be opened, or is no regular file.
     """
 
-    def __init__(self, source: Source, name: str) -> None:
+    def __init__(self, source: PathSource | DescriptorSource, name: str) -> None:
         super().__init__()
         self._shown = name
         self._counter = counter("bytes_in")

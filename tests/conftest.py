@@ -26,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     Not pytest's faulthandler_timeout: it waits in a thread, and a process with a second thread is one from which
     a pipeline does not fork its template, so that no test would run on the start method that users get.
     """
+    # nohup and background jobs ignore them, and so would every program that a test starts.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Capturing is off now, so this is where people look.
     stderr = os.fdopen(os.dup(2), "w")
     signal.signal(signal.SIGALRM, _fail_the_hanging_test)

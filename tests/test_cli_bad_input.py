@@ -107,7 +107,7 @@ def make_bad(folder: Path, kind: str) -> str:
 BAD_INPUTS = [
     ("missing", "No such file or directory"),
     ("unreadable", "Permission denied"),
-    ("folder", "Is a directory"),
+    ("folder", "Is a directory (--recursive takes the files in it)"),
     ("loop", "Too many levels of symbolic links"),
 ]
 
@@ -182,8 +182,7 @@ def test_a_name_without_its_suffix_is_refused(tmp_path):
 def test_a_fifo_as_input_needs_a_name_for_its_output(tmp_path):
     """It is read, but nothing is written beside it."""
     os.mkfifo(tmp_path / "fifo")
-    with subprocess.Popen(["sh", "-c", "printf data > fifo"], cwd=tmp_path):
-        done = mpp("run", "zstd", "fifo", cwd=tmp_path)
+    done = mpp("run", "zstd", "fifo", cwd=tmp_path)  # it is not even opened: nobody writes it
     assert done.returncode == 1
     assert "'fifo' is no regular file, so its output has no name: give -o FILE" in lines_of(done)[0]
     with subprocess.Popen(["sh", "-c", "printf data > fifo"], cwd=tmp_path):

@@ -218,7 +218,7 @@ def test_each_attempt_has_a_short_temporary_of_its_own_beside_the_target(tmp_pat
         assert item.temporary is not None
         folder, name = os.path.split(item.temporary)
         assert folder == str(tmp_path)
-        assert re.fullmatch(rf"\.mpp-{os.getpid()}-[0-9a-f]{{10}}\.tmp", name)
+        assert re.fullmatch(rf"\.mpp-[0-9a-f]{{8}}-{os.getpid()}-\d+-[0-9a-f]{{10}}\.tmp", name)
         names.add(name)
     assert len(names) == 3
 

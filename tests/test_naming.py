@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mpp_stages.naming import target_path
+from mpp_stages.naming import OutputNamer, kept_path, target_path
 from mpp_stages.unzstd import UnzstdStage
 from mpp_stages.write import WriteStage
 from mpp_stages.zstd import ZstdStage
@@ -66,3 +66,62 @@ def test_any_bytes_in_a_name_come_back_unchanged(name):
     packed = target_path(source, [ZstdStage(), WriteStage()])
     assert os.fsencode(packed) == b"d/" + name + b".zst"
     assert target_path(packed, [UnzstdStage(), WriteStage()]) == source
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("a/b", "a/b"),
+        ("a//b/", "a/b"),
+        ("./a/b", "a/b"),
+        ("/a/b", "a/b"),
+        ("../a", "a"),
+        ("a/../../b", "b"),
+        ("../../..", ""),
+        ("a/b/.", ""),
+        ("/data/./a/b", "a/b"),
+        ("./data/./a", "a"),
+        ("a/./../b", "b"),
+        (".", ""),
+        ("..", ""),
+        ("/", ""),
+        ("...", "..."),
+        ("a/..b/c", "a/..b/c"),
+    ],
+)
+def test_the_kept_part_of_a_path_never_leads_out(path, kept):
+    """Roots and everything up to the last ``..`` are taken off; a ``.`` within marks where it begins."""
+    assert kept_path(path) == kept
+
+
+@given(st.text(alphabet="a./", max_size=20))
+def test_no_path_leads_out_of_an_output_folder(path):
+    """Whatever dots and slashes it has."""
+    kept = kept_path(path)
+    assert not kept.startswith("/")
+    assert not {"", ".", ".."} & set(kept.split("/")) or kept == ""
+
+
+@pytest.mark.parametrize(
+    ("stages", "added", "is_one_to_one", "left_alone"),
+    [
+        ([ZstdStage(), WriteStage()], ".zst", True, "x.zst"),
+        ([ZstdStage(), WriteStage(suffix=".bak")], ".bak", True, "x.bak"),
+        ([UnzstdStage(), WriteStage()], "", False, "x"),
+        ([UnzstdStage(), ZstdStage(), WriteStage()], ".zst", False, "x"),
+        ([WriteStage()], "", True, None),
+    ],
+)
+def test_what_looks_done_is_known_by_its_name(stages, added, is_one_to_one, left_alone):
+    """In a folder a second run must not compress the outputs of the first, nor decompress what it made."""
+    namer = OutputNamer(stages)
+    assert (namer.added, namer.is_one_to_one) == (added, is_one_to_one)
+    assert left_alone is None or namer.why_not_found(left_alone) is not None
+    assert namer.why_not_found("x.tzst") is None
+
+
+@given(NAMES.map(os.fsdecode))
+def test_a_namer_gives_what_target_path_gives(name):
+    """One answer, asked once a file or once a run."""
+    stages = [ZstdStage(), WriteStage()]
+    assert os.path.join("d", OutputNamer(stages).name_for(name)) == target_path(os.path.join("d", name), stages)

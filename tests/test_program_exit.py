@@ -36,9 +36,9 @@ STAGES = """
         how = "cancelled" if future.cancelled() else [type(ex).__name__ for ex in future.result().exceptions or ()]
         print(future.number, how, flush=True)
 
-    def start(stage, count, **arguments):
+    def start(stage, count, *more_stages, **arguments):
         arguments = {"max_simultaneous_work_items": 1, "grace_s": GRACE_S, "name": "left", **arguments}
-        pipeline = MultiprocessingPipeline(stages=[stage], **arguments)
+        pipeline = MultiprocessingPipeline(stages=[stage, *more_stages], **arguments)
         futures = [pipeline.submit(Item(number)) for number in range(count)]
         for number, future in enumerate(futures):
             future.number = number
@@ -165,6 +165,16 @@ def test_shutdown_without_waiting_is_a_shutdown(run_program, journal, stage):
     assert (status, complaints) == (0, [])
     assert said == ["0 []", "1 []", "2 []"]
     assert journal.lines() == [f"{word} {number}" for number in range(3) for word in ("begin", "end")]
+
+
+def test_a_thread_stage_may_start_when_the_main_thread_has_ended(run_program):
+    """Python 3.12 starts no threads then."""
+    body = """
+        pipeline = start(process_stage(work), 3, thread_stage())
+        pipeline.shutdown(wait=False)
+        open(JOURNAL + ".go", "w")
+    """
+    assert run_program(body) == (0, ["0 []", "1 []", "2 []"], [])
 
 
 def test_a_pipeline_that_was_dropped_is_ended_with_the_program(run_program):

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpp_cli.progress.figures import Figures, progress_words, ratio_words, size_words, summary_words, time_words
+from mpp_cli.progress.layout import MAX_NAMES, cropped, first_line, name_lines
 from mpp_cli.progress.plain import LINE_INTERVAL_S, PlainReporter
 from mpp_cli.progress.reporter import choose
 from mpp_cli.sizes import parse_size
@@ -124,6 +125,65 @@ def test_a_hint_that_was_too_small_ends_at_the_end():
     """More bytes than hinted: all of it, nothing left."""
     figures = Figures(300, 1, 5.0, total_bytes=200)
     assert (figures.share, figures.eta_s) == (1.0, 0.0)
+
+
+SEVERAL = Figures(
+    250_000_000, 50_000_000, 2.0, total_bytes=1_000_000_000, items_done=3, items_total=7, failed=1,
+    active=("a/" + "long/" * 30 + "name.tar", "b\n\udcff", "c", "d"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "cells", "words"),
+    [
+        (
+            200,
+            20,
+            " 25 % 3 of 7 files, 250 MB of 1.00 GB in, 50.0 MB out (20.0 %), 125 MB/s, 2.0 s, 6.0 s left, 1 failed",
+        ),
+        (80, 20, " 25 % 3 of 7 files, 125 MB/s, 6.0 s left, 1 failed"),
+        (48, 10, " 25 % 125 MB/s, 6.0 s left, 1 failed"),
+        (40, 10, " 25 % 6.0 s left, 1 failed"),
+        (20, 0, " 25 % 1 failed"),
+    ],
+)
+def test_a_narrow_terminal_shows_what_matters_most(width, cells, words):
+    """Failures, the time that is left, the rate; a line never folds."""
+    line = first_line(SEVERAL, width)
+    assert (line.cells, line.words) == (cells, words)
+    assert line.full == cells // 4
+
+
+@given(st.integers(1, 200), st.integers(0, 10**13), st.one_of(st.none(), st.integers(0, 10**13)))
+def test_no_line_of_the_bar_is_wider_than_the_terminal(width, bytes_in, total):
+    """Whatever the figures."""
+    figures = Figures(
+        bytes_in, bytes_in // 2, 7.0, total_bytes=total, items_total=None, failed=3, active=SEVERAL.active
+    )
+    line = first_line(figures, width)
+    assert (line.cells + 1 if line.cells else 0) + len(line.words) <= max(width, 6)
+    assert all(len(name) <= max(width, 2) for name in name_lines(figures, width))
+
+
+def test_the_largest_files_under_way_are_named():
+    """A few of them, each on one line, its beginning and its end."""
+    first, second, third = name_lines(SEVERAL, 40)
+    assert len(name_lines(SEVERAL, 40)) == MAX_NAMES
+    assert first == "  a/long/long/\N{HORIZONTAL ELLIPSIS}g/long/long/long/name.tar"
+    assert (second, third) == ("  b\\n\\xff", "  c")
+    assert name_lines(Figures(1, 1, 1.0, active=("x",)), 40) == []
+
+
+@given(st.text(max_size=60), st.integers(3, 30))
+def test_a_cropped_name_fits_by_the_columns_it_takes(text, width):
+    """Characters two columns wide count twice."""
+
+    def columns(text):
+        return sum(1 + ("z" < char != "\N{HORIZONTAL ELLIPSIS}") for char in text)
+
+    short = cropped(text, width, columns)
+    assert columns(short) <= width
+    assert (short == text) == (columns(text) <= width)
 
 
 XTERM = {"TERM": "xterm"}

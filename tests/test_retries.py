@@ -114,6 +114,27 @@ def test_the_limit_does_not_count_what_an_item_waits_for_its_turn(processes):
     assert [item.exceptions for item in items] == [None] * 40
 
 
+def test_the_limit_counts_behind_a_stage_without_one(processes):
+    """Though the item was queued at its worker behind another stage's."""
+    endless = having(process_stage(_be_busy), timeout=TIMEOUT_S)
+    endless.fn_determiner = _is_endless
+    pipeline = processes(process_stage(_be_busy), endless, max_simultaneous_work_items=1)
+    # Short ones, so that several are queued at the one worker; not so short that a batch of them is one moment.
+    results(pipeline, [Item(SHORT_S) for _ in range(200)])
+    items = results(pipeline, [having(Item(SHORT_S), endless=n == 0) for n in range(100)])
+    assert [_failures(item) for item in items] == [[PipelineStageTimeout] if n == 0 else [] for n in range(100)]
+
+
+SHORT_S = 0.0003
+
+
+def _is_endless(item):
+    if not getattr(item, "endless", False):
+        return False
+    item.user_obj = 3600
+    return True
+
+
 def _be_busy(item):
     end = time.monotonic() + item.user_obj
     while time.monotonic() < end:

@@ -40,6 +40,8 @@ HAS_PIPE_IN = 2
 HAS_PIPE_OUT = 4
 # The stages are a chain to be run inside the worker.
 IS_LOCAL_CHAIN = 8
+# The item is not pickled but packed (plain_items.py); in a RESULT the same.
+IS_PACKED = 16
 
 # RESULT flag: the item is failed; like an ERROR's, its payload begins with when that was (FAILED_AT).
 IS_FAILED = 1
@@ -55,13 +57,16 @@ HEADER_BYTES = HEADER.size
 _SEQ = struct.Struct("<Q")
 # SCM_RIGHTS carries at most SCM_MAX_FD descriptors in one message (linux/include/net/scm.h).
 MAX_DESCRIPTORS = 253
+# As numbers: socket's are enums, whose & is a Python function.
+_MSG_CTRUNC = int(socket.MSG_CTRUNC)
 _FD_BYTES = array.array("i").itemsize
+_ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * _FD_BYTES)
 # Enough for hundreds of small answers in one system call, small enough to stay in the L2 cache.
 _RECV_BYTES = 256 * 1024
 # Frames are joined up to here: one copy is cheaper than a longer iovec, beyond it is not.
 _JOIN_BYTES = 64 * 1024
 
-_MAX_DURATION_US = 0xFFFFFFFF
+MAX_DURATION_US = 0xFFFFFFFF
 
 
 class ChannelClosed(Exception):
@@ -294,9 +299,7 @@ class WorkerChannel:
             OSError: they were lost on the way, for example because this process may open no more files.
         """
         while True:
-            data, ancillary, flags, _ = self._descriptors.recvmsg(
-                _SEQ.size, socket.CMSG_SPACE(MAX_DESCRIPTORS * _FD_BYTES), socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, flags, _ = self._descriptors.recvmsg(_SEQ.size, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
             if not data:
                 raise ChannelClosed
             fds = list(_rights(ancillary))
@@ -304,7 +307,7 @@ class WorkerChannel:
             if sent_seq != seq:  # of a frame that was taken back
                 _close_all(fds)
                 continue
-            if flags & socket.MSG_CTRUNC or len(fds) != count:
+            if flags & _MSG_CTRUNC or len(fds) != count:
                 _close_all(fds)
                 raise OSError(f"{count - len(fds)} of {count} descriptors were lost on the way (too many open files?)")
             return fds
@@ -338,4 +341,4 @@ def _close_all(fds: list[int]) -> None:
 
 def duration_us(start_ns: int, end_ns: int) -> int:
     """A duration as the header's 32-bit field holds it (saturating)."""
-    return min((end_ns - start_ns) // 1000, _MAX_DURATION_US)
+    return min((end_ns - start_ns) // 1000, MAX_DURATION_US)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from .plain_items import ItemPacker
+
 PICKLE_PROTOCOL = 5
 
 
@@ -67,12 +69,18 @@ def _arrived(index: int) -> PassedDescriptor:
 
 
 class Pickled:
-    """A pickle and what travels beside it. ``originals`` are the sender's objects, ``fds`` duplicates to send."""
+    """A pickle and what travels beside it. ``originals`` are the sender's objects, ``fds`` duplicates to send.
 
-    __slots__ = ("data", "fds", "originals")
+    Or a packed item (plain_items.py), beside which nothing travels.
+    """
 
-    def __init__(self, data: bytes, originals: Sequence[PassedDescriptor], fds: list[int]) -> None:
+    __slots__ = ("data", "fds", "is_packed", "originals")
+
+    def __init__(
+        self, data: bytes, originals: Sequence[PassedDescriptor], fds: list[int], is_packed: bool = False
+    ) -> None:
         self.data = data
+        self.is_packed = is_packed
         self.originals = originals
         self.fds = fds
 
@@ -111,6 +119,10 @@ class ItemPickler:
         self._num_reducers = (-1, -1)
         self._originals: list[PassedDescriptor] = []
         self._fds: list[int] = []
+        #: The short way for plain items; None from it means dumps().
+        packer = ItemPacker(self.dumps, (copyreg.dispatch_table, _EXTRA_REDUCERS))
+        self.pack = packer.pack
+        self.class_pickle = packer.class_pickle
 
     @property
     def has_taken_descriptors(self) -> bool:

@@ -55,6 +55,7 @@ class Dispatcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pickler = ItemPickler()
+        self._pack = self._pickler.pack
         self._senders: dict[Worker, None] = {}
         #: Counts the engine's turns. Stages are looked at once in each: who changes one and then submits an item has
         #: that item taken up in a later turn.
@@ -62,6 +63,10 @@ class Dispatcher:
         #: Pickles that need not be made again while the stages stay as they are.
         self._seen_stages: dict[StagesKey, _SeenStages] = {}
         self._interrupts: dict[Run, OwnedDescriptor] = {}
+
+    def class_pickle(self, cls: type) -> bytes | None:
+        """How packed items name this class; None where they are never packed."""
+        return self._pickler.class_pickle(cls)
 
     def send(self) -> list[Worker]:
         """Send what was started; returns the workers whose sockets did not take all of it."""
@@ -123,19 +128,23 @@ class Dispatcher:
         run.is_started_late = is_queued
         worker.queue.append(run)
         item = entry.item
+        flags = wire.IS_PACKED
         try:
             item.before_attempt(entry.attempt)
-            try:
-                data = self._pickler.dumps(item)
-            except BaseException as ex:
-                raise self._pickling_error("the item", run, ex) from ex
-            if self._pickler.has_taken_descriptors:
-                pickled = self._pickler.passed(data)
+            data = self._pack(item)
+            if data is None:
+                flags = 0
                 try:
-                    self._send(run, pickled, self._pickle_stages(run))
-                finally:
-                    pickled.close()
-                return
+                    data = self._pickler.dumps(item)
+                except BaseException as ex:
+                    raise self._pickling_error("the item", run, ex) from ex
+                if self._pickler.has_taken_descriptors:
+                    pickled = self._pickler.passed(data)
+                    try:
+                        self._send(run, pickled, self._pickle_stages(run))
+                    finally:
+                        pickled.close()
+                    return
             seen = self._seen_stages.get(run.first)
             if seen is not None and seen.turn == self._turn and worker.known_stages.get(run.first) is seen.data:
                 stages = b""
@@ -145,9 +154,8 @@ class Dispatcher:
             self._fail_to_start(run, ex)
             return
         worker.last_seq = seq = run.seq = worker.last_seq + 1
-        flags = 0
         if is_queued:
-            flags = wire.NEEDS_TICKET
+            flags |= wire.NEEDS_TICKET
             worker.num_tickets_due += 1
         else:
             worker.head_since = time.monotonic()
@@ -168,6 +176,9 @@ class Dispatcher:
 
     def _pickle_item(self, member: Member) -> Pickled:
         try:
+            packed = self._pack(member.entry.item)
+            if packed is not None:
+                return Pickled(packed, (), [], is_packed=True)
             return self._pickler.dumps_passing(member.entry.item)
         except BaseException as ex:
             raise self._pickling_error("the item", member, ex) from ex
@@ -208,6 +219,8 @@ class Dispatcher:
         seq = member.seq = worker.last_seq
         member.originals = pickled.originals
         num_fds = 0
+        if pickled.is_packed:
+            flags |= wire.IS_PACKED
         if ends or pickled.fds:
             fds = [*ends, *pickled.fds]
             num_fds = len(fds)

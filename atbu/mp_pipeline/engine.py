@@ -73,7 +73,7 @@ class Engine:
         self.thread: threading.Thread | None = None
         #: Called with each entry that has left, before its future is completed.
         self.on_ended: Callable[[Entry], None] = lambda entry: None
-        self._inbox: deque[Callable[[], None]] = deque()
+        self._inbox: deque[Callable[[], None] | Entry] = deque()
         self._is_asleep = False
         #: The pipeline object is gone: nobody else will close what is left.
         self.is_abandoned = False
@@ -98,16 +98,13 @@ class Engine:
         self.thread = threading.Thread(target=self._run, name=f"MpPipeline-{self.name}", daemon=True)
         self.thread.start()
 
-    def post(self, call: Callable[[], None]) -> None:
-        """Have the engine's thread do ``call`` soon."""
+    def post(self, call: Callable[[], None] | Entry) -> None:
+        """Have the engine's thread do ``call`` soon, or take in an item."""
         self._inbox.append(call)
         if self._is_asleep:
             self._is_asleep = False
             with contextlib.suppress(OSError):  # closed: the loop has ended
                 os.eventfd_write(self._wake.fileno(), 1)
-
-    def submit(self, entry: Entry) -> None:
-        self.post(lambda: self.items.take(entry))
 
     def stop(self, cancel_pending: bool) -> None:
         """Have the loop end: after all items, or with those cancelled that have not been started."""
@@ -155,7 +152,11 @@ class Engine:
         inbox = self._inbox
         # what is posted meanwhile waits for the next turn, so that a busy submitter starves nobody
         for _ in range(len(inbox)):
-            inbox.popleft()()
+            what = inbox.popleft()
+            if type(what) is Entry:
+                self.items.take(what)
+            else:
+                what()  # type: ignore[operator] # the checker does not narrow by type()
         self._meet_deadlines()
         self._decide()
         self._send()
@@ -203,7 +204,8 @@ class Engine:
                 self._send()  # what follows asks the user's code, which takes the time it takes
             for command in commands:
                 if type(command) is Start:
-                    dispatcher.start(command.item, command.workers, command.is_queued)
+                    item, workers, is_queued = command
+                    dispatcher.start(item, workers, is_queued)
                 elif type(command) is Admit:
                     self.items.admit(command.item)
                 elif type(command) is Grow:

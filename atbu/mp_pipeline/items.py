@@ -6,7 +6,7 @@ Whatever is_for_stage, a property, stage_complete or another hook raises fails i
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .exception import (
     PipelineError,
@@ -16,7 +16,7 @@ from .exception import (
     PipelineTerminated,
     PipelineWorkerDied,
 )
-from .runs import Entry, Member, Run, describe_item, plan_run
+from .runs import Entry, Member, Run, SoloRun, describe_item, plan_run
 from .stage import stage_label
 from .stage_run import failure_to_record
 from .work_item import PipelineWorkItem
@@ -32,6 +32,7 @@ class Items:
         self._engine = engine
         self._scheduler = engine.scheduler
         self._entries: set[Entry] = set()
+        self._taken_by_parts: dict[type, bytes | None] = {}
 
     # -- arrival
 
@@ -51,8 +52,8 @@ class Items:
             self._scheduler.done(entry)
             self._forget(entry)
 
-    def advance(self, entry: Entry) -> None:
-        """Ask what an admitted item does next, or end it."""
+    def advance(self, entry: Entry, spare: SoloRun | None = None) -> None:
+        """Ask what an admitted item does next, or end it. ``spare`` is a run of its own that nobody needs any more."""
         item = entry.item
         engine = self._engine
         if engine.broken is not None and not item.exceptions:
@@ -60,7 +61,7 @@ class Items:
         run = None
         if not item.exceptions:
             try:
-                run = plan_run(entry, engine.stages, engine.is_serial)
+                run = plan_run(entry, engine.stages, engine.is_serial, spare)
             except BaseException as ex:  # noqa: BLE001 - is_for_stage and the properties are the user's
                 item.append_exception(failure_to_record(ex))
         if run is None:
@@ -85,16 +86,38 @@ class Items:
         if not run.num_pending:
             self._end_run(member.entry, run)
 
-    def end_solo(self, entry: Entry, stage_num: int, answer: PipelineWorkItem) -> None:
-        """A run of one process stage has succeeded: what end_member() comes to, in one step."""
+    def class_taken_by_parts(self, cls: type[PipelineWorkItem]) -> bytes | None:
+        """The pickle of an item's class if what such an item takes over of a copy are its attributes, no more."""
+        try:
+            return self._taken_by_parts[cls]
+        except KeyError:
+            known = None
+            if cls.stage_complete is PipelineWorkItem.stage_complete and cls.user_obj is None:
+                known = self._engine.dispatcher.class_pickle(cls)
+            self._taken_by_parts[cls] = known
+            return known
+
+    def end_solo(self, run: SoloRun, answer: Any, is_by_parts: bool) -> None:
+        """A run of one process stage has succeeded: what end_member() comes to, in one step.
+
+        Args:
+            run: The run.
+            answer: What the stage returned, or no more than its attributes.
+            is_by_parts: The latter.
+        """
+        entry = run.entry
         if entry.is_ended:  # it was given up while this ran
             self._scheduler.done(entry)
             return
+        item = entry.item
         try:
-            entry.item.stage_complete(stage_num, answer, None)
+            if is_by_parts:
+                item._take_over(answer)
+            else:
+                item.stage_complete(run.stage_num, answer, None)
         except BaseException as ex:  # noqa: BLE001 - an override is the user's
-            entry.item.append_exception(failure_to_record(ex))
-        self.advance(entry)
+            item.append_exception(failure_to_record(ex))
+        self.advance(entry, run)
 
     def located(self, member: Member, failure: BaseException) -> BaseException:
         """Our own errors from where a stage runs know neither its name nor the item's; say both."""

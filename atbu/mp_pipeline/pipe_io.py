@@ -106,6 +106,8 @@ class PipeConnectionIO(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read up to as many bytes as ``buffer`` has, straight into it; 0 only after the end."""
         reader = self._reader or self._refuse_reading()
+        if type(buffer) is bytearray:  # what copying loops give; each step here can be told
+            return reader.read_into(memoryview(buffer)) if buffer else 0
         try:
             view = memoryview(buffer)
         except TypeError as ex:
@@ -170,6 +172,11 @@ class PipeConnectionIO(io.RawIOBase):
         return self._reader.eof if self._reader else bool(self._writer and self._writer.state.is_ended)
 
     @property
+    def has_message_ahead(self) -> bool:
+        """Reader: whether there is something to read although the descriptor may have nothing more to give."""
+        return self._reader is not None and self._reader.has_message_ahead
+
+    @property
     def num_bytes(self) -> int:
         """How many bytes of data, custom commands' data included, have gone through since the last reset."""
         half = self._reader or self._writer
@@ -231,7 +238,8 @@ class PipeConnectionIO(io.RawIOBase):
             self.abort(_describe(exc_type, exc))
 
     def __del__(self) -> None:
-        if self._connection is not None:
+        connection = self._connection
+        if connection is not None and not connection.closed:
             self._end(encode_abort("the writing end was dropped without having been closed"))
 
     def _end(self, frame: bytes) -> None:

@@ -49,6 +49,13 @@ class PipeReader:
         return self._cursor.is_ended and not self._taken
 
     @property
+    def has_message_ahead(self) -> bool:
+        """Whether the next message has been taken from the pipe, or its header, which its data follow at once."""
+        cursor = self._cursor
+        is_done = cursor.is_ended or self._failure is not None
+        return is_done or bool(self._taken) or cursor.header_have == HEADER_BYTES
+
+    @property
     def position(self) -> tuple[FrameCursor, list[bytes]]:
         """What another reader needs to go on from here."""
         return self._cursor, self._taken
@@ -58,7 +65,8 @@ class PipeReader:
         if self._taken:
             return self._hand_out_into(view)
         cursor = self._cursor
-        if cursor.kind == DATA or cursor.open_like_before() or self._enter_data(self._descriptor()):
+        kind = cursor.kind
+        if kind == DATA or (kind is None and cursor.open_like_before()) or self._enter_data(self._descriptor()):
             return self._fill(view)
         return 0
 
@@ -203,10 +211,11 @@ class PipeReader:
         """Take what is there of the current frame straight into ``view``, one byte at least."""
         cursor = self._cursor
         left, size = cursor.left, len(view)
+        is_data = cursor.kind == DATA
         if size > left:
             view = view[:left]
         # The next header comes along in the same system call.
-        buffers = (view, cursor.header) if size >= left and cursor.kind == DATA else (view,)
+        buffers = (view, cursor.header) if size >= left and is_data else (view,)
         fd = self._connection._handle
         if fd is None or self._interrupt_fd is not None:
             got = read_into(self._descriptor(), buffers, self._interrupt_fd)
@@ -220,7 +229,13 @@ class PipeReader:
             got = left
         if not got:
             self._fail(PipeConnectionAborted)
-        cursor.body_taken(got)
+        if is_data:  # what body_taken() does then
+            left -= got
+            cursor.left = left
+            if not left:
+                cursor.kind = None
+        else:
+            cursor.body_taken(got)
         self.num_bytes += got
         return got
 

@@ -41,14 +41,34 @@ class PipeWriter:
     def write(self, data: object) -> int:
         """Send ``data`` as one message; no data, no message."""
         view = data if type(data) is bytes else byte_view(data)
-        fd = self._ready_descriptor()
         size = len(view)
+        fd = self._connection._handle
+        state = self.state
+        if size != self._header_for or fd is None or state.is_ended or state.is_mid_frame:
+            return self._write_another(view, size)
+        # Most streams consist of pieces of one size; for these _send() in one piece, for each call here can be told.
+        state.is_mid_frame = True
+        try:
+            sent = os.writev(fd, (self._header, view))
+        except BlockingIOError:
+            sent = 0
+        except BrokenPipeError:
+            raise reader_gone() from None
+        if sent != size + HEADER_BYTES:
+            write_rest(self._connection, (self._header, view), sent, None)
+        state.is_mid_frame = False
+        self.num_bytes += size
+        return size
+
+    def _write_another(self, view: bytes | memoryview, size: int) -> int:
+        """Write a piece of another size than the one before."""
+        fd = self._ready_descriptor()
         if size:
-            # Most streams consist of pieces of one size.
-            if size != self._header_for:
-                self._header, self._header_for = encode_header(DATA, size), size
-            self._send(fd, (self._header, view), size)
+            header = encode_header(DATA, size)
+            self._send(fd, (header, view), size)
             self.num_bytes += size
+            if self._interrupt_fd is None:
+                self._header, self._header_for = header, size
         return size
 
     def write_final(self, data: object) -> int:

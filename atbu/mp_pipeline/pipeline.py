@@ -15,8 +15,10 @@ caller ◀── Future(item) ─────┘
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -38,6 +40,10 @@ from .work_item import PipelineWorkItem
 from .workers import WorkerPool
 
 DEFAULT_GRACE_S = 5.0
+# Python 3.12 starts no thread once the main thread has ended; those before and after it do until all exit handlers ran.
+_NO_THREADS_AT_EXIT = sys.version_info[:2] == (3, 12)
+# As many as items at once on a large machine; a chain of many thread stages in each of them is far from it.
+_MAX_THREADS_AT_EXIT = 256
 _submissions = itertools.count(1)
 # An item may be offered to several pipelines at once, each with a lock of its own.
 _claims = threading.Lock()
@@ -69,6 +75,8 @@ class MultiprocessingPipeline:
         max_pending: How many submitted items may be unfinished before :meth:`submit` blocks; None is no bound.
         grace_s: Seconds that a worker gets to end by itself before it is ended.
         counters: Names of counters that stages add to (:func:`atbu.mp_pipeline.counters.counter`).
+        max_workers: How many worker processes there may be, started as they are needed; as many as items at once
+            where None. A chain needs one for each of its stages, and gets them in any case.
 
     Raises:
         InvalidFunctionArgument: an argument is not allowed, or the initialiser cannot reach a worker.
@@ -86,6 +94,7 @@ class MultiprocessingPipeline:
         max_pending: int | None = None,
         grace_s: float = DEFAULT_GRACE_S,
         counters: Sequence[str] = (),
+        max_workers: int | None = None,
     ) -> None:
         _check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
         self.name = name
@@ -109,7 +118,9 @@ class MultiprocessingPipeline:
         if pool is None:
             self._slots.close_descriptor()
         self._threads = ThreadRunner(name, self._slots, self._counter_names)
-        self._engine = Engine(name, self._stages, Scheduler(max_running), pool, self._threads, grace_s)
+        scheduler = Scheduler(max_running)
+        scheduler.max_workers = max(max_running, max_workers or 0)
+        self._engine = Engine(name, self._stages, scheduler, pool, self._threads, grace_s)
         reference = weakref.ref(self)
 
         def on_ended(entry: Entry) -> None:
@@ -117,7 +128,8 @@ class MultiprocessingPipeline:
             if pipeline is not None:
                 pipeline._note_ended()
 
-        self._engine.on_ended = on_ended
+        if max_pending is not None:
+            self._engine.on_ended = on_ended
         # Dropped without a shutdown: the items in it are finished, then its thread and workers end.
         self._finalizer = weakref.finalize(self, _abandon, self._engine)
         self._finalizer.atexit = False
@@ -167,10 +179,11 @@ class MultiprocessingPipeline:
             future.entry = entry = Entry(work_item, future, _claim(work_item))
             future.engine = engine
             work_item._cur_stage = 0
-            self._num_pending += 1
+            if self._max_pending is not None:
+                self._num_pending += 1
             if not self._is_started:
                 self._start()
-            engine.submit(entry)
+            engine.post(entry)
         return future
 
     def _check_open(self) -> None:
@@ -209,8 +222,7 @@ class MultiprocessingPipeline:
     def _note_ended(self) -> None:
         with self._lock:
             self._num_pending -= 1
-            if self._max_pending is not None:
-                self._has_room.notify()
+            self._has_room.notify()
 
     def map(
         self, work_items: Iterable[PipelineWorkItem], *, ordered: bool = True, window: int | None = None
@@ -278,12 +290,22 @@ class MultiprocessingPipeline:
             self._is_closed = True
             self._has_room.notify_all()
         self._engine.is_shut_down = True
+        if is_first and not wait and self._is_started and _NO_THREADS_AT_EXIT:
+            self._make_threads_ready()
         if is_first or cancel_pending:
             self._engine.stop(cancel_pending)
         if not self._is_started:
             self._end_unstarted()
         elif wait and not self._is_own_thread():
             self._join()
+
+    def _make_threads_ready(self) -> None:
+        """The program may end now, with items in the pipeline whose stages need threads."""
+        is_serial = self._engine.is_serial
+        num_stages = sum(is_serial or not stage.is_subprocess for stage in self._stages)
+        max_running = self._engine.scheduler.max_running
+        with contextlib.suppress(RuntimeError):  # no more threads: those that there are do what they can
+            self._threads.make_ready(min(num_stages * max_running, _MAX_THREADS_AT_EXIT))
 
     def _end_unstarted(self) -> None:
         if self._engine.close_unstarted():

@@ -13,6 +13,8 @@ import types
 from operator import is_
 from typing import Any
 
+from .plain_items import is_ordinary
+
 # Immutable, or pickled by reference.
 _ATOMIC = frozenset(
     (
@@ -33,13 +35,14 @@ _ATOMIC = frozenset(
 class PlainStage:
     """What a plain stage was made of when it was looked at; made by :func:`look_at`."""
 
-    __slots__ = ("_cls", "_inner", "_keys", "_values")
+    __slots__ = ("_attributes", "_cls", "_inner", "_keys", "_values")
 
     def __init__(self, stage: object, inner: dict[str, PlainDict]) -> None:
         self._cls = type(stage)
         self._keys = tuple(stage.__dict__)
         self._values = tuple(stage.__dict__.values())
         self._inner = inner
+        self._attributes = dict(stage.__dict__)
 
     def is_unchanged(self, stage: object) -> bool:
         """Whether ``stage``, the very object that was looked at, would be pickled as it was then."""
@@ -53,10 +56,9 @@ class PlainStage:
     def make(self) -> Any:
         """A stage as unpickling would make it."""
         stage = object.__new__(self._cls)
-        attributes = stage.__dict__
-        attributes.update(zip(self._keys, self._values, strict=True))
+        attributes = stage.__dict__ = self._attributes.copy()
         for name, inner in self._inner.items():
-            attributes[name] = dict(inner.items)
+            attributes[name] = inner.items.copy()
         return stage
 
 
@@ -83,19 +85,7 @@ class PlainDict:
 def look_at(stage: object) -> PlainStage | None:
     """What is needed to foresee the pickling of ``stage``; None where that cannot be done."""
     cls = type(stage)
-    is_ordinary = (
-        cls.__reduce_ex__ is object.__reduce_ex__
-        and cls.__reduce__ is object.__reduce__
-        and cls.__new__ is object.__new__
-        and getattr(cls, "__getstate__", None) is getattr(object, "__getstate__", None)
-        and not hasattr(cls, "__setstate__")
-        and not hasattr(cls, "__getnewargs_ex__")
-        and not hasattr(cls, "__getnewargs__")
-        and cls not in copyreg.dispatch_table
-        and not copyreg._slotnames(cls)  # type: ignore[attr-defined]
-        and type(getattr(stage, "__dict__", None)) is dict
-    )
-    if not is_ordinary:
+    if not is_ordinary(cls) or cls in copyreg.dispatch_table or type(getattr(stage, "__dict__", None)) is not dict:
         return None
     inner: dict[str, PlainDict] = {}
     for name, value in stage.__dict__.items():

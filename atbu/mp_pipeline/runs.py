@@ -113,11 +113,13 @@ class Entry:
         self.num_free_restarts = 0
 
 
-def plan_run(entry: Entry, stages: Sequence[PipelineStage], is_serial: bool) -> Run | None:
+def plan_run(
+    entry: Entry, stages: Sequence[PipelineStage], is_serial: bool, spare: SoloRun | None = None
+) -> Run | None:
     """Ask the stages, from the item's position on, what it does next; None when it is through.
 
     Moves the item's position behind the run. Calls user code: whatever that raises comes out, the item's
-    position being at the stage that raised.
+    position being at the stage that raised. ``spare``, a run of the same entry that has ended, may be the next.
 
     Raises:
         PipelineLastStageError: the last stage wants the item and asks for a pipe.
@@ -135,7 +137,11 @@ def plan_run(entry: Entry, stages: Sequence[PipelineStage], is_serial: bool) -> 
             count = _back_to_back(item, stages, first) if is_process and stage.wants_all else 1
             item._cur_stage = first + count
             if is_process and count == 1 and stage.timeout is None:
-                return SoloRun(entry, first)
+                if spare is None:
+                    return SoloRun(entry, first)
+                spare.first = spare.stage_num = first
+                spare.is_started = False
+                return spare
             run = Run()
             _add_member(run, entry, stage, first, count, is_process)
             return run

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 Item = Any
@@ -51,8 +52,7 @@ Command = Admit | Start | Grow
 
 # NamedTuple's own constructor is a Python function; these are made for every trip to a worker.
 _new_tuple: Callable[[type[Any], tuple[Any, ...]], Any] = tuple.__new__
-# What a run needs that nothing else is noted of: one worker, and no other at the same time.
-_ONE_STAGE = (1, False)
+_length = itemgetter(0)
 
 
 class _WorkerState:
@@ -85,6 +85,7 @@ class Scheduler:
         self.can_grow = True
         self._new: OrderedDict[Item, None] = OrderedDict()
         self._ready: deque[Item] = deque()
+        # Of the items whose run is not one stage in one worker.
         self._need: dict[Item, tuple[int, bool]] = {}
         self._admitted = 0
         self._running = 0
@@ -261,30 +262,23 @@ class Scheduler:
         ready, needs = self._ready, self._need
         while ready:
             item = ready[0]
-            need, is_chain = needs.get(item, _ONE_STAGE)
-            if need == 1 and not is_chain:
-                chosen = self._choose_one()
-                if chosen is None or chosen[1]:
-                    # as many as could run now, were there workers for them
-                    self._ask_for_workers(min(len(ready), self.max_running - self._running), commands)
-                if chosen is None:
+            if item not in needs:
+                if not self._start_short_runs(commands):
                     break
-                worker, is_queued = chosen
-                self._workers[worker].held.append(item)
-                commands.append(_new_tuple(Start, (item, (worker,), is_queued)))
-            else:
-                if self._running >= self.max_running:
-                    break
-                if len(self._idle) < need:
-                    self._ask_for_workers(need, commands)
-                    break
-                workers = tuple(self._idle.pop() for _ in range(need))
-                for worker in workers:
-                    state = self._workers[worker]
-                    state.is_exclusive = True
-                    state.held.append(item)
-                self._running += 1
-                commands.append(Start(item, workers, False))
+                continue
+            need, _ = needs[item]
+            if self._running >= self.max_running:
+                break
+            if len(self._idle) < need:
+                self._ask_for_workers(need, commands)
+                break
+            workers = tuple(self._idle.pop() for _ in range(need))
+            for worker in workers:
+                state = self._workers[worker]
+                state.is_exclusive = True
+                state.held.append(item)
+            self._running += 1
+            commands.append(Start(item, workers, False))
             ready.popleft()
         if not ready and self._new:
             room = self.max_running * self.depth - self._admitted
@@ -295,19 +289,41 @@ class Scheduler:
                 commands.append(_new_tuple(Admit, (item,)))
         return commands
 
-    def _choose_one(self) -> tuple[Worker, bool] | None:
-        """A worker for a one-stage run: an idle one, else the shortest queue that may grow, else None."""
-        if self._idle and self._running < self.max_running:
+    def _start_short_runs(self, commands: list[Command]) -> bool:
+        """Start the one-stage runs that are first in line: on idle workers, then in the shortest queues.
+
+        Says whether something else is first in line now, or nothing; False: one is left that has to wait.
+        """
+        ready, needs, idle = self._ready, self._need, self._idle
+        while idle and self._running < self.max_running:
             self._running += 1
-            return self._idle.pop(), False
-        if self.depth == 1:
-            return None
-        best: Worker | None = None
-        shortest = self.depth
-        for worker, state in self._workers.items():
-            if not state.is_exclusive and not state.is_frozen and 0 < len(state.held) < shortest:
-                best, shortest = worker, len(state.held)
-        return None if best is None else (best, True)
+            worker = idle.pop()
+            item = ready.popleft()
+            self._workers[worker].held.append(item)
+            commands.append(_new_tuple(Start, (item, (worker,), False)))
+            if not ready or ready[0] in needs:
+                return True
+        # as many as could run now, were there workers for them
+        self._ask_for_workers(min(len(ready), self.max_running - self._running), commands)
+        depth = self.depth
+        queues = [
+            (len(state.held), state.held, (worker,))
+            for worker, state in self._workers.items()
+            if not state.is_exclusive and not state.is_frozen and 0 < len(state.held) < depth
+        ]
+        queues.sort(key=_length)
+        num_lowest = 0
+        # Level by level, as water rises: all queues that are as short as the shortest get one each.
+        for level in range(queues[0][0] if queues else depth, depth):
+            while num_lowest < len(queues) and queues[num_lowest][0] <= level:
+                num_lowest += 1
+            for _, held, workers in queues[:num_lowest]:
+                item = ready.popleft()
+                held.append(item)
+                commands.append(_new_tuple(Start, (item, workers, True)))
+                if not ready or ready[0] in needs:
+                    return True
+        return False
 
     def _ask_for_workers(self, need: int, commands: list[Command]) -> None:
         """Grow so that ``need`` workers can be idle at once, or as many as there may be."""

@@ -51,19 +51,14 @@ def run_stage(
         if pipe_in is not None or pipe_out is not None:
             item.pipe_in, item.pipe_out = pipe_in, pipe_out
             item.pipe_conn = pipe_in if pipe_in is not None else pipe_out
-        kwargs = getattr(stage, "stage_kwargs", None) or {}
-        if item.user_kwargs:
-            kwargs = kwargs | item.user_kwargs
-        returned = stage.perform_stage_work(item, **kwargs)
-        check_answer(returned, submission)
+        returned = perform(stage, item, submission)
         if returned.pipe_conn is not None or pipe_in is not None or pipe_out is not None:
             returned.pipe_conn = returned.pipe_in = returned.pipe_out = None
         answer = returned if encode is None else encode(returned)
-        is_ok = not returned.exceptions
-        reason = None
-        if not is_ok:
+        is_ok, reason = True, None
+        if returned.exceptions:
             failed_at_ns = time.monotonic_ns()
-            reason = f"the stage before failed: {first_line(returned.exceptions[0])}"
+            is_ok, reason = False, f"the stage before failed: {first_line(returned.exceptions[0])}"
     except BaseException as ex:  # noqa: BLE001 - whatever user code raises fails this item alone
         failure = ex
         failed_at_ns = time.monotonic_ns()
@@ -72,6 +67,16 @@ def run_stage(
         if conn is not None:
             close_stage_end(conn, is_ok, reason)
     return Outcome(answer, failure, failed_at_ns)
+
+
+def perform(stage: PipelineStage, item: PipelineWorkItem, submission: int | None) -> PipelineWorkItem:
+    """The stage's work itself: what it returns, if that is an answer. Raises what the stage raises."""
+    kwargs = getattr(stage, "stage_kwargs", None) or {}
+    if item.user_kwargs:
+        kwargs = kwargs | item.user_kwargs
+    returned: PipelineWorkItem = stage.perform_stage_work(item, **kwargs)
+    check_answer(returned, submission)
+    return returned
 
 
 class _ForkCopy:

@@ -52,20 +52,30 @@ class ThreadRunner:
             if self._num_free > 0:
                 self._num_free -= 1
             else:
-                slot = self.slots.take()
-                thread = threading.Thread(
-                    target=self._work,
-                    args=(slot,),
-                    name=f"MpPipeline-{self._name}-thread-{len(self._threads)}",
-                    daemon=True,
-                )
-                try:
-                    thread.start()
-                except BaseException:  # no more threads, or the interpreter is ending
-                    self.slots.give_back(slot)
-                    raise
-                self._threads.append(thread)
+                self._start_thread()
         self._jobs.put(job)
+
+    def make_ready(self, count: int) -> None:
+        """Have ``count`` threads, for a time when none can be started."""
+        with self._lock:
+            while len(self._threads) < count:
+                self._start_thread()
+                self._num_free += 1
+
+    def _start_thread(self) -> None:
+        slot = self.slots.take()
+        thread = threading.Thread(
+            target=self._work,
+            args=(slot,),
+            name=f"MpPipeline-{self._name}-thread-{len(self._threads)}",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except BaseException:  # no more threads, or the interpreter is ending
+            self.slots.give_back(slot)
+            raise
+        self._threads.append(thread)
 
     def _work(self, slot: int) -> None:
         set_current_slot(self.slots.slot(slot), self._counter_names)

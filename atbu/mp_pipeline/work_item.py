@@ -125,6 +125,16 @@ class PipelineWorkItem:
             self.append_exception(failure)
         self.user_obj = self if wi.user_obj is wi else wi.user_obj
         if self._auto_copy_attr:
-            theirs = wi.__dict__
-            for name in theirs.keys() - PipelineWorkItem._OUR_ATTRIBUTES:
-                self.__dict__[name] = theirs[name]
+            self._copy_attributes(wi.__dict__)
+
+    def _take_over(self, attributes: dict[str, Any]) -> None:
+        """What :meth:`stage_complete` does where nothing has failed, given no more than the attributes of the copy."""
+        self.user_obj = attributes.get("user_obj")
+        if self._auto_copy_attr:
+            self._copy_attributes(attributes)
+
+    def _copy_attributes(self, theirs: dict[str, Any]) -> None:
+        ours = PipelineWorkItem._OUR_ATTRIBUTES
+        for name, value in theirs.items():
+            if name not in ours:
+                self.__dict__[name] = value

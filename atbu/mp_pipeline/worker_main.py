@@ -1,17 +1,12 @@
-"""The loop inside a worker process: take a run, do it, answer, until told to end or the parent is gone."""
+"""The start of a worker process: what it is told, how it ends with the parent, and its initialiser."""
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import logging
 import os
-import pickle
 import select
 import signal
 import socket
-import threading
-import time
 from collections.abc import Callable
 from multiprocessing import reduction
 from typing import Any
@@ -19,25 +14,10 @@ from typing import Any
 from . import channel as wire
 from .channel import ChannelClosed, WorkerChannel
 from .counters import set_current_slot
-from .descriptors import ItemPickler, PassedDescriptor, loads_received
 from .fork_guard import OwnedDescriptor
-from .local_chain import LocalChain
-from .log_relay import ChannelLogHandler
-from .pipe_io import StageConnection
-from .plain_stages import PlainStage, look_at
-from .shared_slots import POSITION_SEQ, POSITION_STAGE, POSITION_START_NS, open_slot
-from .stage import PipelineStage
-from .stage_run import (
-    Outcome,
-    close_stage_end,
-    describe_failure,
-    open_stage_end,
-    pickling_error,
-    portable_failure,
-    portable_item_failures,
-    run_stage,
-)
-from .work_item import PipelineWorkItem
+from .shared_slots import open_slot
+from .stage_run import describe_failure
+from .worker_loop import WorkerLoop
 
 # The parent is gone, nobody reads it.
 _EXIT_PARENT_GONE = 1
@@ -94,7 +74,7 @@ def run_worker(spec: WorkerSpec) -> None:
     end_with_parent(lifeline)
     leave_signals_to_the_parent()
     channel = WorkerChannel(socket.socket(fileno=stream), socket.socket(fileno=descriptors))
-    worker = _Worker(channel, OwnedDescriptor(ticket), open_slot(slots, spec.slot), spec.counter_names)
+    worker = WorkerLoop(channel, OwnedDescriptor(ticket), open_slot(slots, spec.slot), spec.counter_names)
     os.close(slots)
     set_current_slot(worker.words, spec.counter_names)
     handler = worker.relay_log_records(spec.log_level)
@@ -144,231 +124,3 @@ def leave_signals_to_the_parent() -> None:
     for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
-
-
-class _Worker:
-    """The state of the loop: the channel, what is known of the stages, and where we are."""
-
-    def __init__(
-        self, channel: WorkerChannel, ticket: OwnedDescriptor, words: memoryview, counter_names: tuple[str, ...]
-    ) -> None:
-        self._channel = channel
-        self._ticket = ticket
-        self.words = words
-        self._counter_names = counter_names
-        self._pickler = ItemPickler()
-        # By (first stage, number of stages): the pickle that came last, and the stages kept, if they want to be.
-        self._pickles: dict[tuple[int, int], bytes] = {}
-        self._kept: dict[tuple[int, int], tuple[PipelineStage, ...]] = {}
-        # Whether the pickle was looked into, and how to make its stages without it where that can be foreseen.
-        self._is_known: dict[tuple[int, int], bool] = {}
-        self._plain: dict[tuple[int, int], list[PlainStage]] = {}
-        # Threads of a stage may log while the loop answers.
-        self._send_lock = threading.Lock()
-
-    def send(self, *pieces: bytes) -> None:
-        with self._send_lock:
-            self._channel.send(*pieces)
-
-    def relay_log_records(self, level: int) -> logging.Handler:
-        """From now on the root logger's records go to the parent."""
-        handler = ChannelLogHandler(lambda data: self.send(wire.frame(wire.LOG, 0, data)))
-        logging.root.handlers[:] = [handler]
-        logging.root.setLevel(level)
-        return handler
-
-    def serve(self) -> None:
-        """Do runs until EXIT. Raises ChannelClosed when the parent has closed the channel."""
-        receive = self._channel.receive_header
-        while True:
-            fields = receive()
-            if fields[0] == wire.EXIT:
-                return
-            self._serve_run(fields)
-
-    def _serve_run(self, fields: tuple[int, ...]) -> None:
-        _, flags, first, count, num_fds, stages_length, seq, length = fields
-        if flags & wire.NEEDS_TICKET and not self._take_ticket():
-            unwanted = self._channel.receive_payload(length)
-            self._learn_stages((first, count), unwanted[:stages_length])  # the parent knows we have had them
-            if num_fds:
-                with contextlib.suppress(OSError):  # lost on the way: nothing to close
-                    for fd in self._channel.receive_descriptors(seq, num_fds):
-                        os.close(fd)
-            self.send(wire.frame(wire.DROPPED, seq))
-            return
-        words = self.words
-        start_ns = time.monotonic_ns()
-        words[POSITION_STAGE] = first
-        words[POSITION_START_NS] = start_ns
-        words[POSITION_SEQ] = seq
-        payload: memoryview | None = None
-        try:
-            payload = self._channel.receive_payload(length)
-            if flags & wire.IS_LOCAL_CHAIN:
-                self._serve_local_chain((first, count), num_fds, stages_length, seq, payload, start_ns)
-                return
-            outcome = self._run(flags, first, count, num_fds, stages_length, seq, payload)
-        except ChannelClosed:
-            raise
-        except BaseException as ex:  # noqa: BLE001 - a MemoryError, say: the item fails, the worker goes on
-            outcome = Outcome(None, ex, time.monotonic_ns())
-        spent = wire.duration_us(start_ns, time.monotonic_ns())
-        stage = int(words[POSITION_STAGE])
-        if outcome.failure is None:
-            answer: bytes = outcome.answer
-            if outcome.failed_at_ns:
-                answer = wire.FAILED_AT.pack(outcome.failed_at_ns) + answer
-            flags = wire.IS_FAILED if outcome.failed_at_ns else 0
-            self.send(wire.HEADER.pack(wire.RESULT, flags, stage, 0, 0, spent, seq, len(answer)), answer)
-        else:
-            answer = wire.FAILED_AT.pack(outcome.failed_at_ns) + self._encode_failure(outcome.failure)
-            lost = wire.STAGES_LOST if payload is None else 0
-            self.send(wire.HEADER.pack(wire.ERROR, lost, stage, 0, 0, spent, seq, len(answer)), answer)
-
-    def _take_ticket(self) -> bool:
-        """The right to start a run that was queued behind another; the parent takes tickets back as it does runs."""
-        try:
-            os.eventfd_read(self._ticket.fileno())
-        except BlockingIOError:
-            return False
-        return True
-
-    def _run(
-        self, flags: int, first: int, count: int, num_fds: int, stages_length: int, seq: int, payload: memoryview
-    ) -> Outcome:
-        """Unpickle what came and run its stages one after the other."""
-        key = (first, count)
-        self._learn_stages(key, payload[:stages_length])
-        if not num_fds:
-            return self._load_and_run(key, payload[stages_length:], None, None, [])
-        fds = self._channel.receive_descriptors(seq, num_fds)
-        num_ends = bool(flags & wire.HAS_PIPE_IN) + bool(flags & wire.HAS_PIPE_OUT)
-        ends = iter(fds[:num_ends])
-        pipe_in = open_stage_end(next(ends), is_write=False) if flags & wire.HAS_PIPE_IN else None
-        pipe_out = open_stage_end(next(ends), is_write=True) if flags & wire.HAS_PIPE_OUT else None
-        try:
-            return self._load_and_run(key, payload[stages_length:], pipe_in, pipe_out, fds[num_ends:])
-        finally:
-            for conn in (pipe_in, pipe_out):
-                if conn is not None:  # what run_stage() did not come to
-                    close_stage_end(conn, False, "the stage before could not be started")
-
-    def _load_and_run(
-        self,
-        key: tuple[int, int],
-        payload: memoryview,
-        pipe_in: StageConnection | None,
-        pipe_out: StageConnection | None,
-        fds: list[int],
-    ) -> Outcome:
-        try:
-            stages = self._stages(key)
-        except BaseException as ex:
-            raise pickling_error("the stage", "", "", ex) from ex
-        passed: list[PassedDescriptor] = []
-        try:
-            try:
-                item, passed = loads_received(payload, fds)
-            except BaseException as ex:
-                raise pickling_error("the item", "", "", ex) from ex
-            if len(stages) == 1:
-                return run_stage(stages[0], item, pipe_in, pipe_out, self._encode)
-            return self._run_stages(stages, key[0], item)
-        finally:
-            for descriptor in passed:
-                descriptor.close()
-
-    def _serve_local_chain(
-        self, key: tuple[int, int], num_fds: int, stages_length: int, seq: int, payload: memoryview, start_ns: int
-    ) -> None:
-        """Run a chain inside this process; every stage answers for itself."""
-        self._learn_stages(key, payload[:stages_length])
-        fds = self._channel.receive_descriptors(seq, num_fds) if num_fds else []
-        passed: list[PassedDescriptor] = []
-        lock = threading.Lock()
-
-        def load() -> PipelineWorkItem:
-            item, copies = loads_received(payload[stages_length:], [os.dup(fd) for fd in fds])
-            passed.extend(copies)
-            return item  # type: ignore[no-any-return]
-
-        def use_counters() -> None:
-            set_current_slot(self.words, self._counter_names, lock)
-
-        def note_stage(number: int) -> None:
-            self.words[POSITION_STAGE] = key[0] + number
-
-        def tell_failure(number: int, outcome: Outcome) -> None:
-            data = pickle.dumps((number, *self._encode_end(outcome)))
-            self.send(wire.frame(wire.CHAIN_FAILED, seq, data))
-
-        use_counters()
-        try:
-            chain = LocalChain(self._stages(key), load, self._encode, use_counters, note_stage, tell_failure)
-            outcomes = chain.run()
-        finally:
-            set_current_slot(self.words, self._counter_names)
-            for descriptor in passed:
-                descriptor.close()
-            for fd in fds:
-                os.close(fd)
-        answer = pickle.dumps([self._encode_end(outcome) for outcome in outcomes])
-        spent = wire.duration_us(start_ns, time.monotonic_ns())
-        self.send(wire.HEADER.pack(wire.CHAIN_ENDED, 0, key[0], 0, 0, spent, seq, len(answer)), answer)
-
-    def _encode_end(self, outcome: Outcome) -> tuple[int, bool, bytes]:
-        """When a stage failed, whether by an exception, and the pickle of that or of its answer."""
-        if outcome.failure is None:
-            return outcome.failed_at_ns, False, outcome.answer
-        return outcome.failed_at_ns, True, self._encode_failure(outcome.failure)
-
-    def _learn_stages(self, key: tuple[int, int], data: memoryview) -> None:
-        """Take a new pickle of stages, if there is one; the last one counts."""
-        if len(data):
-            self._pickles[key] = bytes(data)
-            self._is_known[key] = False
-            self._plain.pop(key, None)
-            self._kept.pop(key, None)
-
-    def _stages(self, key: tuple[int, int]) -> tuple[PipelineStage, ...]:
-        """The stages, as fresh as unpickling makes them, or the kept ones where they want that."""
-        plain = self._plain.get(key)
-        if plain is not None:
-            return tuple([each.make() for each in plain])
-        kept = self._kept.get(key)
-        if kept is not None:
-            return kept
-        stages: tuple[PipelineStage, ...] = pickle.loads(self._pickles[key])
-        if all(stage.keep_in_worker for stage in stages):
-            self._kept[key] = stages
-        elif not self._is_known[key]:
-            self._is_known[key] = True
-            looks = [look_at(stage) for stage in stages]
-            if all(look is not None for look in looks) and not any(stage.keep_in_worker for stage in stages):
-                self._plain[key] = [look for look in looks if look is not None]
-        return stages
-
-    def _run_stages(self, stages: tuple[PipelineStage, ...], first: int, item: PipelineWorkItem) -> Outcome:
-        """Several stages back to back: each works on what the one before returned."""
-        for number, stage in enumerate(stages[:-1], first):
-            self.words[POSITION_STAGE] = number
-            outcome = run_stage(stage, item)
-            if outcome.failure is not None:
-                return outcome
-            item = outcome.answer
-            if item.is_failed:
-                return Outcome(self._encode(item), None)
-        self.words[POSITION_STAGE] = first + len(stages) - 1
-        return run_stage(stages[-1], item, encode=self._encode)
-
-    def _encode(self, item: PipelineWorkItem) -> bytes:
-        portable_item_failures(item)
-        try:
-            return self._pickler.dumps(item)
-        except BaseException as ex:
-            raise pickling_error("the result", "", "", ex) from ex
-
-    def _encode_failure(self, failure: BaseException) -> bytes:
-        text = describe_failure(failure)
-        return pickle.dumps((portable_failure(failure, text), text))

@@ -43,6 +43,7 @@ class Worker:
         self.ticket: OwnedDescriptor | None = None
         self.pid: int | None = None
         self.pidfd: OwnedDescriptor | None = None
+        self._death: select.poll | None = None
         self.process: BaseProcess | None = None
         self.is_ready = False
         #: It was told to end, or killed; its end is no surprise.
@@ -86,7 +87,7 @@ class Worker:
 
     def is_gone(self) -> bool:
         """Whether the process has ended."""
-        return self.pidfd is not None and bool(select.select([self.pidfd], [], [], 0)[0])
+        return self._death is not None and bool(self._death.poll(0))
 
     def came_to_life(self, pid: int, pidfd: int) -> None:
         """Its process exists. Told by the template or by itself, whoever is faster; the second is ignored."""
@@ -95,6 +96,8 @@ class Worker:
             return
         self.pid = pid
         self.pidfd = OwnedDescriptor(pidfd)
+        self._death = select.poll()
+        self._death.register(pidfd, select.POLLIN)
         if self._is_kill_due:
             self.kill()
 

@@ -9,7 +9,7 @@ import select
 import signal
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import channel as wire
 from .channel import ChannelClosed
@@ -17,8 +17,10 @@ from .descriptors import loads_answer
 from .exception import PipelineBroken, PipelineWorkerDied
 from .log_relay import handle_record
 from .pacing import Pacing
+from .plain_items import ItemUnpacker, unpack_parts
 from .runs import Entry, Member, SoloRun, describe_item
 from .stage_run import pickling_error, with_worker_traceback
+from .work_item import PipelineWorkItem
 from .workers import Worker, WorkerPool, describe_end
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Workforce:
         self._items = engine.items
         self._deadlines = engine.deadlines
         self._pacing = Pacing()
+        self._unpacker = ItemUnpacker()
         self._num_stillborn = 0
         self._last_init_failure: str | None = None
         #: When workers may be started again, after the system had refused one (monotonic seconds).
@@ -177,25 +180,38 @@ class Workforce:
 
     def _on_result(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
         member: Member = worker.queue.popleft()
-        if type(member) is SoloRun and not fields[1] and not member.originals:
+        flags = fields[1]
+        if type(member) is SoloRun and flags != wire.IS_FAILED and not member.originals:
             try:
-                answer = pickle.loads(payload)
+                if flags:
+                    known, attributes = unpack_parts(payload)
+                    takes_parts = known == self._items.class_taken_by_parts(type(member.entry.item))
+                    answer: Any = attributes if takes_parts else self._unpacker.make(known, attributes)
+                else:
+                    takes_parts = False
+                    answer = pickle.loads(payload)
             except BaseException as ex:  # noqa: BLE001 - as below
                 member.failure = self._unreadable("the result", member, ex)
                 self._answered(worker, member)
                 return
+            if self._deadlines.timed and worker.queue:
+                self._deadlines.start_clock(worker.queue[0])
             self._scheduler.answered(member.entry, worker)
-            self._items.end_solo(member.entry, member.first, answer)
+            self._items.end_solo(member, answer, takes_parts)
             return
-        if fields[1] & wire.IS_FAILED:
+        if flags & wire.IS_FAILED:
             member.stage_num = fields[2]
             payload = self._note_failed_at(member, payload)
         try:
-            originals = member.originals
-            member.answer = loads_answer(payload, originals) if originals else pickle.loads(payload)
+            member.answer = self._load_answer(flags, payload, member)
         except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
             member.failure = self._unreadable("the result", member, ex)
         self._answered(worker, member)
+
+    def _load_answer(self, flags: int, payload: bytes, member: Member) -> PipelineWorkItem:
+        if flags & wire.IS_PACKED:
+            return self._unpacker.unpack(payload)
+        return loads_answer(payload, member.originals)  # type: ignore[no-any-return]
 
     def _on_chain_ended(self, worker: Worker, payload: bytes) -> None:
         """A chain inside one worker: each stage's answer or failure."""
@@ -215,13 +231,15 @@ class Workforce:
         self._take_end(lead, lead.run.members[number], *end)
         self._deadlines.end_survivors_of(lead)
 
-    def _take_end(self, lead: Member, member: Member, failed_at_ns: int, is_failure: bool, data: bytes) -> None:
+    def _take_end(
+        self, lead: Member, member: Member, failed_at_ns: int, is_failure: bool, flags: int, data: bytes
+    ) -> None:
         member.failed_at_ns = failed_at_ns
         try:
             if is_failure:
                 member.failure = self._items.located(member, with_worker_traceback(*pickle.loads(data)))
             else:
-                member.answer = loads_answer(data, lead.originals)
+                member.answer = self._load_answer(flags, data, lead)
         except BaseException as ex:  # noqa: BLE001 - see _on_result
             member.failure = self._unreadable("the error" if is_failure else "the result", member, ex)
 

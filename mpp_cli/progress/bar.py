@@ -1,4 +1,4 @@
-"""Progress as a bar on a terminal, drawn with rich.
+"""Progress as a bar on a terminal, drawn with rich: the whole run, and below it the largest files under way.
 
 No thread draws: the run's own loop calls, so there is none beside the workers' fork.
 """
@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mpp_cli.tell import tell
+from mpp_cli.tell import note, tell
 
-from .figures import Figures, progress_words
+from .figures import Figures
+from .layout import first_line, name_lines
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
 
 #: rich takes 80 ms to import; a run that ends before this never pays for it.
 _FIRST_DRAW_S: Final = 0.3
-#: Smooth to the eye; each drawing costs 1 to 2 ms.
+#: Smooth to the eye; each drawing costs about a millisecond.
 _REDRAW_S: Final = 0.2
+_CELL: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
 
 
 class BarReporter:
@@ -26,8 +30,8 @@ class BarReporter:
     interval_s = _REDRAW_S / 2
 
     def __init__(self) -> None:
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._live: Live | None = None
+        self._lengths: list[int] = []
         self._next_draw_s = _FIRST_DRAW_S
 
     def update(self, figures: Figures) -> None:
@@ -35,45 +39,73 @@ class BarReporter:
         if figures.elapsed_s < self._next_draw_s:
             return
         self._next_draw_s = figures.elapsed_s + _REDRAW_S
-        if self._progress is None:
-            self._progress = self._start(has_bar=figures.total_bytes is not None)
-            self._task = self._progress.add_task("", total=figures.total_bytes, words="")
-        assert self._task is not None
-        self._progress.update(
-            self._task, completed=figures.bytes_in, total=figures.total_bytes, words=progress_words(figures)
-        )
-        self._progress.refresh()
+        if self._live is None:
+            self._live = _started()
+        console = self._live.console
+        width = console.width
+        self._take_back_folded(console, width)
+        # Not to the last column: some terminals fold a line that ends there.
+        text, self._lengths = _drawn(figures, width - 1)
+        self._live.update(text, refresh=True)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        if self._progress is None:
+        if self._live is None:
             tell(text)
-        else:
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
+        note(text)
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
-    def _start(self, *, has_bar: bool) -> Progress:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
-        from rich.table import Column
+    def _take_back_folded(self, console: Console, width: int) -> None:
+        """A terminal made narrower has folded the lines that stand there: go up over those that rich knows not of."""
+        from rich.control import Control
+        from rich.segment import ControlType
 
-        words = TextColumn("{task.fields[words]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-        columns: list[ProgressColumn] = [BarColumn(bar_width=20), TextColumn("{task.percentage:>3.0f} %"), words]
-        # Standard output and error stay as they are: a user's print must not be lost in the bar.
-        progress = Progress(
-            *(columns if has_bar else [words]),
-            console=Console(stderr=True),
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        progress.start()
-        # rich hides the cursor; a process that is killed could not bring it back.
-        progress.console.show_cursor(True)
-        return progress
+        folded = sum((length - 1) // width for length in self._lengths if length > width)
+        if folded:
+            console.control(Control((ControlType.CURSOR_UP, folded)))
+            console.file.write("\x1b[J")
+
+
+def _started() -> Live:
+    from rich.console import Console
+    from rich.live import Live
+
+    # Standard output and error stay as they are: a user's print must not be lost in the bar.
+    live = Live(
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="crop",
+    )
+    live.start()
+    # rich hides the cursor; a process that is killed could not bring it back.
+    live.console.show_cursor(True)
+    return live
+
+
+def _drawn(figures: Figures, width: int) -> tuple[Text, list[int]]:
+    """The lines, and how many columns each takes."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    line = first_line(figures, width)
+    text = Text(no_wrap=True, overflow="crop", end="")
+    if line.cells:
+        text.append(_CELL * line.full, "green")
+        text.append(_CELL * (line.cells - line.full), "bright_black")
+        text.append(" ")
+    text.append(line.words)
+    names = name_lines(figures, width, cell_len)
+    for name in names:
+        text.append(f"\n{name}", "dim")
+    first = (line.cells + 1 if line.cells else 0) + len(line.words)
+    return text, [first, *map(cell_len, names)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _MINUTE_S: Final = 60
@@ -19,8 +19,13 @@ class Figures:
 
     Attributes:
         total_bytes: How many bytes there are to read, where that is known.
-        items_total: How many inputs there are.
+        items_done: How many inputs have ended, in whatever way.
+        items_total: How many inputs there are, where that is known.
         failed: How many of the :attr:`items_done` failed.
+        skipped: How many of them were skipped.
+        stopped: How many of them a stop signal ended.
+        skipped_bytes: How many of the :attr:`total_bytes` belong to inputs that were skipped or failed unread.
+        active: Names of inputs that are being worked on, the largest first; a few are enough.
     """
 
     bytes_in: int
@@ -28,15 +33,25 @@ class Figures:
     elapsed_s: float
     total_bytes: int | None = None
     items_done: int = 0
-    items_total: int = 1
+    items_total: int | None = 1
     failed: int = 0
+    skipped: int = 0
+    stopped: int = 0
+    skipped_bytes: int = 0
+    active: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> int:
+        """How many inputs succeeded."""
+        return self.items_done - self.failed - self.skipped - self.stopped
 
     @property
     def share(self) -> float | None:
-        """What part of the bytes has been read, from 0 to 1, where the total is known."""
+        """What part of the bytes that are to be read has been read, from 0 to 1, where the total is known."""
         if not self.total_bytes:
             return None
-        return min(1.0, self.bytes_in / self.total_bytes)
+        to_read = self.total_bytes - self.skipped_bytes
+        return min(1.0, self.bytes_in / to_read) if to_read > 0 else 1.0
 
     @property
     def rate(self) -> float:
@@ -83,33 +98,56 @@ def ratio_words(bytes_in: int, bytes_out: int) -> str:
     return f"{100 * bytes_out / bytes_in:.1f} %" if bytes_in else ""
 
 
+class Part(NamedTuple):
+    """Some words of a line; where they do not all fit, those of the smallest weight go first."""
+
+    words: str
+    weight: int
+
+
+def progress_parts(figures: Figures) -> list[Part]:
+    """What there is to say of a run that goes on, in order."""
+    read = f"{size_words(figures.bytes_in)} in"
+    if figures.total_bytes:
+        read = f"{size_words(figures.bytes_in)} of {size_words(figures.total_bytes)} in"
+    written = f"{size_words(figures.bytes_out)} out"
+    if ratio := ratio_words(figures.bytes_in, figures.bytes_out):
+        written += f" ({ratio})"
+    parts = [Part(read, 3), Part(written, 1), Part(f"{size_words(figures.rate)}/s", 5)]
+    parts.append(Part(time_words(figures.elapsed_s), 0))
+    if figures.eta_s is not None:
+        parts.append(Part(f"{time_words(figures.eta_s)} left", 6))
+    if items := items_words(figures):
+        parts.insert(0, Part(items, 4))
+    weights = {"failed": 7, "stopped": 2, "skipped": 2}
+    parts += [Part(words, weights[words.rpartition(" ")[2]]) for words in _other_ends(figures)]
+    return parts
+
+
 def progress_words(figures: Figures) -> str:
     """One line of a run that goes on."""
-    parts = [f"{size_words(figures.bytes_in)} in"]
-    if figures.total_bytes:
-        parts[0] = f"{size_words(figures.bytes_in)} of {size_words(figures.total_bytes)} in"
-    parts.append(f"{size_words(figures.bytes_out)} out")
-    if ratio := ratio_words(figures.bytes_in, figures.bytes_out):
-        parts[1] += f" ({ratio})"
-    parts.append(f"{size_words(figures.rate)}/s")
-    parts.append(time_words(figures.elapsed_s))
-    if figures.eta_s is not None:
-        parts.append(f"{time_words(figures.eta_s)} left")
-    if figures.items_total > 1:
-        parts.insert(0, f"{figures.items_done} of {figures.items_total} files")
-    if figures.failed:
-        parts.append(f"{figures.failed} failed")
-    return ", ".join(parts)
+    return ", ".join(part.words for part in progress_parts(figures))
+
+
+def items_words(figures: Figures) -> str:
+    """``3 of 7 files``, ``3 files`` where nobody knows yet how many there are, or nothing where there is but one."""
+    if figures.items_total is None:
+        return f"{figures.items_done} files"
+    return f"{figures.items_done} of {figures.items_total} files" if figures.items_total > 1 else ""
+
+
+def _other_ends(figures: Figures) -> list[str]:
+    ends = ((figures.failed, "failed"), (figures.skipped, "skipped"), (figures.stopped, "stopped"))
+    return [f"{count} {word}" for count, word in ends if count]
 
 
 def summary_words(figures: Figures, name: str) -> str:
     """The line at the end of a run; ``name`` is the input's where there is one only."""
-    done = figures.items_done - figures.failed
     subject = name
-    if figures.items_total > 1:
-        subject = f"{done} of {figures.items_total} files done"
-        if figures.failed:
-            subject += f", {figures.failed} failed"
+    if figures.items_total is None:
+        subject = ", ".join([f"{figures.done} files done", *_other_ends(figures)])
+    elif figures.items_total > 1:
+        subject = ", ".join([f"{figures.done} of {figures.items_total} files done", *_other_ends(figures)])
     ratio = ratio_words(figures.bytes_in, figures.bytes_out)
     sizes = f"{size_words(figures.bytes_in)} in, {size_words(figures.bytes_out)} out" + (f" ({ratio})" if ratio else "")
     return f"{subject}: {sizes}, {time_words(figures.elapsed_s)}, {size_words(figures.rate)}/s"

@@ -1,0 +1,81 @@
+"""Names of inputs from a file or a pipe, as they come."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Iterator
+from typing import Final
+
+from .found import NotYet
+
+_READ_BYTES: Final = 1 << 16
+#: Longer than any path: what goes on without an end is no list of names, most likely the wrong separator or file.
+_MAX_NAME_BYTES: Final = 1 << 16
+
+
+class NameListError(ValueError):
+    """The list is none; what was read of it before has been handed out."""
+
+
+def names_from(descriptor: int, separator: bytes, shown: str) -> Iterator[str | NotYet]:
+    """The names in what ``descriptor`` gives, one after another; it is left open.
+
+    Never waits: while a pipe has nothing, each call for the next gives NotYet. A last name without a separator
+    behind it counts; empty names do not.
+
+    Args:
+        shown: What messages call the list.
+
+    Raises:
+        OSError: The list cannot be read.
+        NameListError: It holds something that is no name.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    begun = b""
+    while True:
+        if not poll.poll(0):
+            yield NotYet(descriptor)
+            continue
+        try:
+            data = os.read(descriptor, _READ_BYTES)
+        except BlockingIOError:
+            continue
+        except OSError as ex:
+            raise OSError(ex.errno, ex.strerror, shown) from None
+        names = (begun + data).split(separator)
+        begun = names.pop()
+        if len(begun) > _MAX_NAME_BYTES:
+            raise NameListError(f"'{shown}' is no list of names{_other_separator(begun, separator)}")
+        for name in names:
+            if name:
+                yield _checked(name, separator, shown)
+        if not data:
+            if begun:
+                yield _checked(begun, separator, shown)
+            return
+
+
+def open_list(path: str) -> int:
+    """Open a list of names.
+
+    Raises:
+        OSError: It cannot be opened, or is a folder.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+
+
+def _checked(name: bytes, separator: bytes, shown: str) -> str:
+    if b"\0" in name:
+        raise NameListError(f"'{shown}' has names that end with a zero byte: give --null (-0)")
+    return os.fsdecode(name)
+
+
+def _other_separator(begun: bytes, separator: bytes) -> str:
+    if separator == b"\0" and b"\n" in begun:
+        return ": no zero byte ends a name; leave out --null (-0)"
+    return f": a name in it is longer than {_MAX_NAME_BYTES} bytes"

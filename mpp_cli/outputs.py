@@ -1,0 +1,189 @@
+"""Where the output of each input goes, and what forbids it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from mpp_stages.naming import OutputNamer, same_name
+
+from .errors import shown
+from .inputs.found import DONE_BEFORE, EXISTS, IS_OURS, Folder, FoundFile, Skipped
+from .inputs.seen import SeenNames
+
+#: Folders below --output-dir that are known to be there.
+_KNOWN_FOLDERS: Final = 1024
+
+
+class TargetTaken(OSError):
+    """Another input of this run has the same output."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(errno.EEXIST, "Another input of this run has the same output", target)
+
+    def __reduce__(self) -> tuple[type[TargetTaken], tuple[str]]:
+        return type(self), (str(self.filename),)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTarget:
+    """The output of one file.
+
+    Attributes:
+        shown: As messages call it.
+        final: The absolute path that it gets; a link there is neither followed nor replaced.
+    """
+
+    shown: str
+    final: str
+
+
+class Outputs:
+    """Names the outputs of a run that stand beside their sources or below ``--output-dir``.
+
+    Args:
+        namer: Gives the name within the folder.
+        output_dir: The folder for all outputs; None for each one's own.
+        force: Whether existing files are replaced.
+        skip_existing: Whether an input whose output is there is passed over.
+        may_collide: Whether two inputs might get one output, or an output be met as an input. Where they cannot,
+            nothing is remembered.
+        is_done: Asked where an output is there: whether an earlier run, whose journal is gone on with, made it.
+    """
+
+    def __init__(
+        self,
+        namer: OutputNamer,
+        *,
+        output_dir: str | None,
+        force: bool,
+        skip_existing: bool,
+        may_collide: bool,
+        is_done: Callable[[FoundFile, str], bool] | None = None,
+    ) -> None:
+        self._namer = namer
+        self._output_dir = output_dir
+        self._force = force
+        self._skip_existing = skip_existing
+        self._is_done = is_done
+        self._taken = SeenNames() if may_collide else None
+        self._real_output_dir = None if output_dir is None else os.path.join(os.path.realpath(output_dir), "")
+        self._absolute_output_dir = None if output_dir is None else os.path.join(os.getcwd(), output_dir, "")
+        self._ready_folder = functools.lru_cache(_KNOWN_FOLDERS)(self._make_folder)
+
+    def folders_below(self, root: Folder) -> Iterable[str]:
+        """The real paths of the folders that the outputs for a named folder go to, if not beside their sources."""
+        if self._real_output_dir is None:
+            return ()
+        return {self._real_output_dir, self._real_output_dir + root.kept}
+
+    def target_of(self, found: FoundFile) -> NamedTarget | Skipped:
+        """The output for a file. Looks whether it is there, and makes nothing.
+
+        Raises:
+            TargetTaken: An input before has it.
+            FileExistsError: It is there, and may not be replaced.
+            ValueError: It has no name.
+        """
+        folder, base = found.folder, found.base
+        taken = self._taken
+        if taken is not None and found.real in taken:
+            return Skipped(found.name, IS_OURS, found.path)
+        if not found.is_named and (reason := self._namer.why_not_found(base)) is not None:
+            return Skipped(found.name, reason, found.path)
+        output = self._namer.name_for(base, found.name)
+        if self._output_dir is None:
+            shown_target, final, real = folder.shown + output, folder.path + output, folder.real + output
+        else:
+            kept = folder.kept + output
+            shown_target = os.path.join(self._output_dir, kept)
+            final, real = f"{self._absolute_output_dir}{kept}", f"{self._real_output_dir}{kept}"
+        if output == base and real == found.real:
+            raise same_name(found.name)
+        if taken is not None and not taken.add(real):
+            raise TargetTaken(shown_target)
+        # Most are not there, and access() says so without an exception.
+        if os.access(final, os.F_OK, follow_symlinks=False):
+            if self._is_done is not None and self._is_done(found, final):
+                return Skipped(found.name, DONE_BEFORE, found.path, final)
+            if self._skip_existing:
+                return Skipped(found.name, EXISTS, found.path, final)
+            self._refuse_existing(final, shown_target)
+        return NamedTarget(shown_target, final)
+
+    def make_ready(self, found: FoundFile) -> None:
+        """Make the folders that an output needs.
+
+        Raises:
+            OSError: That cannot be done, or one of them is a symbolic link, which might lead out.
+        """
+        if self._output_dir is not None:
+            self._ready_folder(found.folder.kept)
+
+    def collisions(self, files: Iterable[FoundFile]) -> list[str]:
+        """Words for each output that two of ``files`` have; nothing is looked at."""
+        first_of: dict[str, FoundFile] = {}
+        found_words = []
+        for found in files:
+            try:
+                output = self._namer.name_for(found.base)
+            except ValueError:
+                continue  # fails for itself
+            kept = (found.folder.real if self._output_dir is None else found.folder.kept) + output
+            first = first_of.setdefault(kept, found)
+            if first.real != found.real:
+                target = found.folder.shown + output
+                if self._output_dir is not None:
+                    target = os.path.join(self._output_dir, kept)
+                found_words.append(
+                    f"'{shown(first.name)}' and '{shown(found.name)}' have the same output '{shown(target)}'"
+                )
+        return found_words
+
+    def _refuse_existing(self, final: str, shown_target: str) -> None:
+        mode = os.lstat(final).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown_target)
+        if not self._force:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), shown_target)
+        if not stat.S_ISREG(mode):
+            what = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+            raise FileExistsError(errno.EEXIST, f"Is {what}, which is not replaced: remove it", shown_target)
+
+    def _make_folder(self, kept: str) -> None:
+        """Make --output-dir and the folders ``kept`` below it, each of them a real one."""
+        assert self._output_dir is not None
+        os.makedirs(self._output_dir, exist_ok=True)
+        descriptor = os.open(self._output_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        made = self._output_dir
+        try:
+            for part in kept.split("/")[:-1]:
+                made = os.path.join(made, part)
+                descriptor = _enter(descriptor, part, made)
+        finally:
+            os.close(descriptor)
+
+
+def _enter(folder: int, name: str, shown_name: str) -> int:
+    """Open the folder ``name`` in an open one, which is closed; make it where it is missing."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            below = os.open(name, flags, dir_fd=folder)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):  # somebody else's, just now
+                os.mkdir(name, dir_fd=folder)
+            below = os.open(name, flags, dir_fd=folder)
+    except OSError as ex:
+        if ex.errno in (errno.ELOOP, errno.ENOTDIR):
+            text = "Is a symbolic link or a file, not a folder: nothing is written through it"
+            raise NotADirectoryError(errno.ENOTDIR, text, shown_name) from None
+        raise OSError(ex.errno, ex.strerror, shown_name) from None
+    os.close(folder)
+    return below

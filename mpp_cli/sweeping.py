@@ -1,0 +1,52 @@
+"""Removes what dead runs have left in the folders that a run writes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final, TypeVar
+
+from mpp_stages.file_item import PathTarget
+from mpp_stages.temporaries import sweep
+
+from .jobs import Job
+
+Found = TypeVar("Found")
+
+#: How many names of a folder a run looks at that does not list folders anyway: about 3 ms. A folder of a million
+#: would cost it more than its work.
+_A_LOOK: Final = 5000
+#: Files are found folder by folder; to look at one twice is no harm.
+_FOLDERS_REMEMBERED: Final = 1024
+
+
+class Sweeper:
+    """Looks once at each folder, before the first output is written there.
+
+    Args:
+        is_thorough: Whether each folder is looked at to its end, however many names it has.
+    """
+
+    def __init__(self, *, is_thorough: bool) -> None:
+        self._max_entries = None if is_thorough else _A_LOOK
+        self._swept: dict[str, None] = {}
+        self._last = ""
+
+    def sweeping(self, jobs: Iterator[Found]) -> Iterator[Found]:
+        """The same jobs; before one is given, its output's folder is swept."""
+        for job in jobs:
+            if isinstance(job, Job) and isinstance(job.item.target, PathTarget):
+                target = job.item.target.final or os.path.abspath(job.item.target.path)
+                folder = target[: target.rfind("/")]
+                if folder != self._last:
+                    self._last = folder
+                    self._enter(folder)
+            yield job
+
+    def _enter(self, folder: str) -> None:
+        if folder in self._swept:
+            return
+        while len(self._swept) >= _FOLDERS_REMEMBERED:
+            del self._swept[next(iter(self._swept))]
+        self._swept[folder] = None
+        sweep(f"{folder}/", self._max_entries)

@@ -1,0 +1,152 @@
+"""What is submitted at once: one job, or a batch of small files; and what its answer says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from atbu.mp_pipeline.exception import (
+    PipelineBroken,
+    PipelineStageTimeout,
+    PipelineTerminated,
+    PipelineWorkerDied,
+)
+from atbu.mp_pipeline.work_item import PipelineWorkItem
+
+from .planner import Entry
+from .settling import Ended
+
+if TYPE_CHECKING:
+    from mpp_stages.small_files import BatchResults
+
+    from atbu.mp_pipeline.descriptors import PassedDescriptor
+
+#: A batch that takes longer than this comes back with what is left of it. A stop is obeyed within it, and no worker
+#: sits on files that others could do.
+_BATCH_BUDGET_S: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Entries that are submitted together as ``item``."""
+
+    item: PipelineWorkItem
+    entries: Sequence[Entry]
+    is_batch: bool = False
+
+
+@dataclass
+class Answer:
+    """What came of a unit, for each of its entries.
+
+    Attributes:
+        ended: Those that are done with.
+        left: Those that were not begun.
+        alone: Those that have to be done again, each for itself.
+        seconds: How long a worker was busy with those of a batch that were begun.
+    """
+
+    ended: list[Ended] = field(default_factory=list)
+    left: Sequence[Entry] = ()
+    alone: list[Entry] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def single_unit(entry: Entry, *, is_small: bool) -> Unit:
+    """One job for itself. A small one stays in one worker: a second one would cost it more than it saves."""
+    item = entry.job.item
+    item.in_one_worker = is_small
+    return Unit(item, (entry,))
+
+
+def batch_unit(entries: Sequence[Entry], stop: PassedDescriptor) -> tuple[Unit, list[Ended]]:
+    """A batch, whose entries all are files that become files; and those of them that cannot begin.
+
+    Args:
+        stop: See FileBatch.
+    """
+    from mpp_stages.small_files import FileBatch, SmallFile
+
+    failed: list[Ended] = []
+    ready: list[Entry] = []
+    files: list[SmallFile] = []
+    for entry in entries:
+        item = entry.job.item
+        try:
+            item.before_attempt(0)
+        except OSError as ex:
+            failed.append(Ended(entry, (ex,)))
+            continue
+        ready.append(entry)
+        files.append(SmallFile(item.name, item.source.path, item.target.path, item.temporary))  # type: ignore[union-attr, arg-type]
+    return Unit(FileBatch(files, _BATCH_BUDGET_S, stop), ready, is_batch=True), failed
+
+
+def unpack(unit: Unit, future: Future[object]) -> Answer:
+    """What the ended future of a unit says of its entries. Raises nothing."""
+    try:
+        future.result()
+    except CancelledError:
+        return Answer(left=unit.entries)
+    except Exception as ex:  # noqa: BLE001 - whatever it is, it costs one item
+        errors: Sequence[BaseException] = (ex,)
+    else:
+        errors = unit.item.exceptions or ()
+    if not unit.is_batch:
+        entry = unit.entries[0]
+        if entry.was_lost:
+            errors = [_once_more(error) for error in errors]
+        return Answer([Ended(entry, errors)])
+    if not errors:
+        return _unpack_batch(unit.entries, unit.item.results)  # type: ignore[attr-defined]
+    if isinstance(errors[0], (PipelineBroken, PipelineTerminated)):
+        return Answer([Ended(entry, errors) for entry in unit.entries])
+    # Its worker was killed, or one of its files hangs: nobody knows which. Only temporaries were written.
+    for entry in unit.entries:
+        entry.was_lost = True
+    return Answer(alone=list(unit.entries))
+
+
+def _once_more(error: BaseException) -> BaseException:
+    """The error of a file that had been in a batch before, for which its pipeline knows of one attempt less."""
+    if isinstance(error, PipelineWorkerDied):
+        return PipelineWorkerDied(
+            error.stage, error.stage_num, error.pid, error.exitcode, error.item, error.retried + 1, error.note
+        )
+    if isinstance(error, PipelineStageTimeout):
+        return PipelineStageTimeout(
+            error.stage, error.stage_num, error.pid, error.timeout_s, error.item, error.retried + 1
+        )
+    return error
+
+
+def _unpack_batch(entries: Sequence[Entry], results: BatchResults) -> Answer:
+    figures = results.figures
+    failures, alone, attributes = results.failures, results.alone, results.attributes
+    begun = results.num_begun
+    answer = Answer(left=entries[begun:])
+    ended = answer.ended
+    total_ns = 0
+    for number in range(begun):
+        entry = entries[number]
+        if number in alone:
+            answer.alone.append(entry)
+            continue
+        bytes_read, bytes_written, ns = figures[3 * number : 3 * number + 3]
+        total_ns += ns
+        failure = failures.get(number)
+        if failure is not None:
+            ended.append(Ended(entry, (failure.error(),), seconds=ns / 1e9, stage=failure.stage))
+            continue
+        item = entry.job.item
+        item.bytes_read, item.bytes_written, item.is_written = bytes_read, bytes_written, True
+        if number in attributes:
+            item.__dict__.update(attributes[number])
+        ended.append(Ended(entry, seconds=ns / 1e9))
+    answer.seconds = total_ns / 1e9
+    return answer
+
+
+__all__ = ["Answer", "Unit", "batch_unit", "single_unit", "unpack"]

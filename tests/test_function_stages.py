@@ -1,0 +1,118 @@
+"""The stages lines and chunks: a user's function by its name."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from byte_chains import Portions, failure, file_item, publish, through
+from cli_tools import lines_of, mpp
+from hypothesis import given
+from hypothesis import strategies as st
+from mpp_stages.byte_stage import line_filter
+from mpp_stages.lines import ChunksStage, LinesStage
+from mpp_stages.write import WriteStage
+from pass_through_ways import all_ways, run
+
+TEXT = b"".join(b"line %d DEBUG\n" % n if n % 3 else b"line %d\n" % n for n in range(60_000)) + b"no end"
+
+
+def drop(line, word="DEBUG"):
+    return None if word.encode() in line else line
+
+
+def upper(chunks, suffix=""):
+    for chunk in chunks:
+        yield chunk.upper()
+    yield suffix.encode()
+
+
+def fails_at(line, number):
+    if line.startswith(b"line %d " % number):
+        raise KeyError("that one")
+    return line
+
+
+@line_filter
+def decorated(line, word="DEBUG"):
+    return drop(line, word)
+
+
+@all_ways
+def test_lines_are_filtered(tmp_path, way):
+    """The function gets each line with its newline, and the other options by name."""
+    (tmp_path / "x").write_bytes(TEXT)
+    item = run([LinesStage(drop, word="DEBUG"), WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), way)
+    publish(item)
+    assert (tmp_path / "y").read_bytes() == b"".join(x for x in TEXT.splitlines(True) if b"DEBUG" not in x)
+
+
+@all_ways
+def test_chunks_are_filtered(tmp_path, way):
+    """Through a generator, whose last words count too."""
+    (tmp_path / "x").write_bytes(TEXT)
+    item = run([ChunksStage(upper, suffix="!"), WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), way)
+    publish(item)
+    assert (tmp_path / "y").read_bytes() == TEXT.upper() + b"!"
+
+
+@all_ways
+def test_what_the_function_raises_fails_the_item(tmp_path, way):
+    """Under the stage's name, and nothing is published."""
+    (tmp_path / "x").write_bytes(TEXT)
+    item = run([LinesStage(fails_at, number=50_000), WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), way)
+    error = failure(item, KeyError)
+    assert "in stage 'lines'" in error.__notes__
+    item.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@given(text=st.binary(max_size=300), cuts=st.lists(st.integers(1, 50), max_size=10))
+def test_lines_are_the_same_however_they_arrive(text, cuts):
+    """Each is seen once, whole."""
+    seen = []
+    ends = [0, *itertools.accumulate(cuts)]
+    portions = [text[a:b] for a, b in itertools.pairwise(ends)] + [text[ends[-1] :]]
+    made = through(LinesStage(lambda line: seen.append(line) or line), Portions(filter(None, portions)))
+    assert made == text
+    assert seen == [line for line in text.replace(b"\n", b"\n\0").split(b"\0") if line] or b"\0" in text
+
+
+def test_a_decorated_filter_can_be_named_too():
+    """Its options come from both places."""
+    assert through(LinesStage(decorated(word="a"), word="b"), b"a\nb\n") == b"a\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "words"),
+    [
+        (drop, {"wrod": 1}, "wrod"),
+        (fails_at, {}, "number"),
+        (3, {}, "must lead to a function, not to int"),
+        (Path, {}, "must lead to a function"),
+        ("nowhere", {}, "must be 'module:function'"),
+        ("nowhere:f", {}, "No module named 'nowhere'"),
+        ("json:nothing", {}, "nothing"),
+    ],
+)
+def test_a_wrong_function_or_option_is_refused(function, options, words):
+    """At once, when the stage is made."""
+    with pytest.raises(ValueError, match=words):
+        LinesStage(function, **options)
+
+
+def test_a_function_is_found_beside_the_definition(tmp_path, tmp_path_factory):
+    """Its file is imported by the workers, wherever mpp is run; faults stand at their lines."""
+    (tmp_path / "filters.py").write_text("def drop(line, word):\n    return None if word.encode() in line else line\n")
+    p = tmp_path / "p.toml"
+    p.write_text('[[stage]]\nuse = "lines"\nfunction = "./filters.py:drop"\nword = "DEBUG"\n')
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = mpp("run", p, data=b"a\nb DEBUG\nc", cwd=elsewhere)
+    assert (done.returncode, done.stdout) == (0, b"a\nc"), done.stderr
+    assert b'function="./filters.py:drop" word="DEBUG"' in mpp("check", p, cwd=elsewhere).stdout
+    p.write_text('[[stage]]\nuse = "lines"\nfunction = "./filters.py:dorp"\nword = "DEBUG"\n')
+    (fault,) = lines_of(mpp("check", p, cwd=elsewhere))
+    assert ":3: stage 'lines': 'function': './filters.py' has no 'dorp' (did you mean 'drop'?)" in fault
+    p.write_text('[[stage]]\nuse = "lines"\nfunction = "./filters.py:drop"\nwrod = "DEBUG"\n')
+    assert any("wrod" in line for line in lines_of(mpp("check", p, cwd=elsewhere)))
