@@ -31,6 +31,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "pass_through": ("pass_through", "run"),
     "line_filter": ("line_filter", "run"),
     "resume": ("cli_resume", "run"),
+    "inputs": ("cli_inputs", "run"),
 }
 
 
