@@ -28,6 +28,8 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "cli_stream": ("cli_stream", "run"),
     "cli_batch": ("cli_batch", "run"),
     "cli_start": ("cli_start", "run"),
+    "pass_through": ("pass_through", "run"),
+    "line_filter": ("line_filter", "run"),
     "resume": ("cli_resume", "run"),
 }
 

@@ -43,13 +43,22 @@ Pipeline = Annotated[
     str,
     typer.Argument(
         metavar="PIPELINE",
-        help="A ready-made pipeline (see 'mpp pipelines'), file.toml, module:object or ./file.py:object.",
+        help="A ready-made pipeline (see 'mpp pipelines'), file.toml, module:object, ./file.py:object, or the stages "
+        "themselves: 'zstd level=9 | write'.",
         show_default=False,
     ),
 ]
 AppDir = Annotated[
     str | None,
     typer.Option("--app-dir", metavar="DIR", help="Look for the module of module:object in this folder first."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set an option of a stage (STAGE.KEY=VALUE where several have it), or an argument of a Python function.",
+    ),
 ]
 
 
@@ -98,6 +107,7 @@ def _run(
     remove_source: RemoveSource = False,
     dry_run: DryRun = False,
     app_dir: AppDir = None,
+    settings: Settings = None,
     jobs: Annotated[
         str | None, typer.Option("--jobs", "-j", metavar="N", help="Files at once; as many as usable CPUs by default.")
     ] = None,
@@ -170,6 +180,7 @@ def _run(
             remove_source=remove_source,
             dry_run=dry_run,
             app_dir=app_dir,
+            settings=tuple(settings or ()),
             jobs=jobs,
             keep_order=keep_order,
             fail_fast=fail_fast,
@@ -188,11 +199,25 @@ def _run(
 
 
 @app.command("check", cls=LeanCommand)
-def _check(ctx: typer.Context, pipeline: Pipeline, app_dir: AppDir = None) -> int:
-    """Validate a pipeline and show its plan. Nothing is run."""
+def _check(
+    ctx: typer.Context,
+    pipeline: Pipeline,
+    app_dir: AppDir = None,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan, or what is wrong, as JSON.")] = False,
+) -> int:
+    """Validate a pipeline, show its plan, and warn of what will hurt. Nothing is run."""
     from .plan import show_plan
 
-    return show_plan(pipeline, app_dir, ctx.obj)
+    return show_plan(pipeline, app_dir, settings or (), as_json, ctx.obj)
+
+
+@app.command("schema", cls=LeanCommand)
+def _schema(ctx: typer.Context) -> int:
+    """Print a JSON Schema of the TOML stage lists, for editors. Installed plug-ins' stages are in it."""
+    from .schema import show_schema
+
+    return show_schema(ctx.obj)
 
 
 @app.command("stages", cls=LeanCommand)

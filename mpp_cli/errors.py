@@ -17,11 +17,11 @@ class UsageProblem(Exception):
         self.lines: Sequence[str] = lines
 
 
-def nearest(wrong: str, known: Iterable[str]) -> str:
-    """Give `` (did you mean 'x'?)`` for the known name nearest to ``wrong``, or nothing."""
+def nearest(wrong: str, known: Iterable[str], likeness: float = 0.5) -> str:
+    """Give `` (did you mean 'x'?)`` for the known name nearest to ``wrong``, or nothing if none is as like as that."""
     import difflib  # costs 3 ms and is needed only where something is wrong
 
-    found = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(wrong, list(known), n=1, cutoff=likeness)
     return f" (did you mean '{found[0]}'?)" if found else ""
 
 

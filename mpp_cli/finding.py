@@ -42,12 +42,12 @@ class Finding:
         self._forget_descriptor()
 
     def some(self, may_go_on: Callable[[], bool]) -> Iterator[tuple[int, Job | Refused | Skipped]]:
-        """A few more, with their numbers from 0 on, while ``may_go_on`` says so."""
+        """A few more, with their numbers from 0 on, if ``may_go_on`` says so."""
         self._forget_descriptor()
         end_s = time.monotonic() + _TIME_S
+        if self.is_at_end or not may_go_on():
+            return
         for _ in range(_AT_ONCE):
-            if self.is_at_end or not may_go_on():
-                return
             found = next(self._jobs, None)
             if found is None:
                 self.is_at_end = True

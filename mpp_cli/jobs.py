@@ -139,7 +139,7 @@ class JobMaker:
         Raises:
             UsageProblem: Two have.
         """
-        if self._output is not None or len(self._search.inputs) < 2:
+        if self._output is not None or len(self._search.inputs) < 2 or not self._outputs.may_collide_anywhere:
             return
         named = InputFinder(Search(self._search.inputs, path_filter=self._search.path_filter), _no_folders)
         words = self._outputs.collisions(found for found in named.candidates() if isinstance(found, FoundFile))
@@ -162,10 +162,13 @@ class JobMaker:
 
     def plans(self) -> Iterator[Plan | Refused | Skipped | NotYet]:
         """Say what is to be done with each input. Nothing is opened but folders and the list of names."""
-        is_list_on_stdin = self._search.files_from == "-"
-        finder = InputFinder(
-            self._search, self._outputs.folders_below, self._stdio.take_stdin() if is_list_on_stdin else None
-        )
+        list_descriptor = None
+        if self._search.files_from == "-":
+            if self._stdio.in_was_closed:
+                yield Refused("stdin", OSError(errno.EBADF, "standard input is closed"))
+                return
+            list_descriptor = self._stdio.take_stdin()
+        finder = InputFinder(self._search, self._outputs.folders_below, list_descriptor)
         for found in finder.candidates():
             if isinstance(found, FoundFile):
                 try:

@@ -46,18 +46,17 @@ def show_stage(name: str, stdio: Stdio) -> int:
 def show_pipelines(stdio: Stdio) -> int:
     """Print each ready-made pipeline with its stages."""
     stdio.words_to_stderr()
-    rows = [(name, " | ".join(_step_words(*step) for step in PIPELINES[name])) for name in sorted(PIPELINES)]
+    rows = [(name, pipeline_words(name)) for name in sorted(PIPELINES)]
     rows += [(name, "(a plug-in's)") for name in plugin_names(PIPELINE_GROUP)]
     stdio.show(aligned(rows))
     return exit_codes.DONE
 
 
 def _stage_lines(name: str, stage: Any) -> list[str]:
-    from mpp_stages.options import describe_options  # costs 15 ms, and the lists do without
+    from .options import describe_type  # with what it needs 15 ms, and the lists do without
+    from .schema import options_of
 
-    from .options import describe_type
-
-    options = describe_options(stage)
+    options = options_of(stage)
     lines = [f"{name}: {_first_line(stage)}", ""]
     if not options:
         return [*lines, "It has no options."]
@@ -73,7 +72,26 @@ def _stage_lines(name: str, stage: Any) -> list[str]:
         lines.append(row)
         if option.doc:
             lines.append(f"      {option.doc}")
-    return [*lines, "", "In a pipeline's TOML:", "  [[stage]]", f'  use = "{name}"']
+    return [*lines, "", "In a pipeline's TOML:", *(f"  {line}" for line in example_lines(name, stage))]
+
+
+def example_lines(name: str, stage: Any) -> list[str]:
+    """The stage as it stands in a TOML, with the options that must be given.
+
+    A stage whose options need better values than ``"..."`` has them in its class's ``example``.
+    """
+    from .schema import options_of
+
+    example = getattr(stage, "example", None)
+    if isinstance(example, str):
+        return ["[[stage]]", *example.strip().splitlines()]
+    required = [f'{option.name} = "..."' for option in options_of(stage) if option.is_required]
+    return ["[[stage]]", f'use = "{name}"', *required]
+
+
+def pipeline_words(name: str) -> str:
+    """A ready-made pipeline as it would be written inline."""
+    return " | ".join(_step_words(*step) for step in PIPELINES[name])
 
 
 def _first_line(stage: Any) -> str:

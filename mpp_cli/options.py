@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
+import pathlib
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from mpp_stages.options import describe_options
+from mpp_stages.checks import Between
+from mpp_stages.options import Option, describe_options, takes_any_option
 
 from .errors import listed, nearest, shown
-from .resolve import ResolveProblem, load_object, split_reference
 
 _PLAIN_TYPES: Final[Mapping[Any, str]] = {
     str: "text",
@@ -21,71 +22,57 @@ _PLAIN_TYPES: Final[Mapping[Any, str]] = {
     bool: "true or false",
     dict: "a table",
     list: "a list",
-    tuple: "a list",
     type(None): "nothing",
 }
+#: Hints that say nothing about a value.
+_ANYTHING: Final = (Any, inspect.Parameter.empty, object)
+#: Beyond, a number is told by its size: Python refuses to write out one of thousands of digits.
+_MAX_SHOWN_BITS: Final = 200
+
+#: What is wrong: the place below the stage's table, the kind of :class:`.faults.Fault`, the words.
+OptionFault = tuple[tuple[str | int, ...], str, str]
 
 
-def option_faults(factory: Any, given: Mapping[str, Any]) -> list[tuple[str | None, str]]:
-    """What is wrong with the options given to a stage's class or filter: (option, or None if missing; words)."""
+def option_faults(factory: Any, given: Mapping[str, Any]) -> list[OptionFault]:
+    """What is wrong with the options given to a stage's class, filter or function, as far as its signature says."""
     known = {option.name: option for option in describe_options(factory)}
-    found: list[tuple[str | None, str]] = []
+    found: list[OptionFault] = []
     for name, value in given.items():
         option = known.get(name)
-        if option is None:
-            if not _takes_any(factory):
-                found.append((name, f"'{shown(name)}' is not an option{_instead(name, known)}"))
-        elif not fits(value, option.annotation):
-            expected = describe_type(option.annotation)
-            found.append((name, f"'{name}' must be {expected}, not {describe_value(value)}"))
+        if option is not None:
+            found.extend(_value_faults(option, value))
+        elif not takes_any_option(factory):
+            found.append(((name,), "unknown", f"'{shown(name)}' is not an option{_instead(name, known)}"))
     found.extend(
-        (None, f"the option '{option.name}' ({describe_type(option.annotation)}) is missing")
+        ((), "missing", f"the option '{option.name}' ({describe_type(option.annotation)}) is missing")
         for option in known.values()
         if option.is_required and option.name not in given
     )
     return found
 
 
-def located(factory: Any, given: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """The options with what they name found: paths from ``folder`` on, objects loaded.
-
-    Raises:
-        OptionProblem: An object cannot be loaded.
-    """
-    found = dict(given)
-    for name, value in given.items():
-        if not isinstance(value, str):
-            continue
-        if name in getattr(factory, "path_options", ()):
-            found[name] = os.path.join(folder, value)
-        elif name in getattr(factory, "pattern_options", ()):
-            found[name] = os.path.join(folder.replace("{", "{{").replace("}", "}}"), value)
-        elif name in getattr(factory, "object_options", ()):
-            found[name] = _load(name, value, folder)
-    return found
-
-
-def _load(option: str, value: str, folder: str) -> Any:
-    reference = split_reference(value)
-    if reference is None:
-        raise OptionProblem(option, f"'{option}' must be 'module:object' or './file.py:object', not '{shown(value)}'")
-    try:
-        return load_object(*reference, folder)
-    except ResolveProblem as ex:
-        raise OptionProblem(option, f"'{option}': {ex}") from ex
-
-
-class OptionProblem(Exception):
-    """What an option names cannot be had."""
-
-    def __init__(self, option: str, words: str) -> None:
-        super().__init__(option, words)
-        self.option = option
-        self.words = words
+def _value_faults(option: Option, value: Any) -> Iterator[OptionFault]:
+    name, hint = option.name, option.annotation
+    if fits(value, hint):
+        for limits in _limits(value, hint):
+            problem = limits.problem(name, value)
+            if problem is not None:
+                yield (name,), "range", problem
+        return
+    expected = f"'{name}' must be {describe_type(hint)}"
+    item = _item_hint(value, hint)
+    if item is None:
+        yield (name,), "type", f"{expected}, not {describe_value(value)}"
+        return
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+        if not fits(inner, item):
+            which = f"'{shown(key)}'" if isinstance(key, str) else f"number {key + 1}"
+            yield (name, key), "type", f"{expected}, and {which} is {describe_value(inner)}"
 
 
 def build_faults(
-    factory: Callable[..., Any], given: Mapping[str, Any], error: Exception
+    factory: Callable[..., Any], given: Mapping[str, Any], error: BaseException
 ) -> list[tuple[str | None, str]]:
     """Find which options made ``factory(**given)`` raise ``error``, by giving them one at a time."""
     required = {
@@ -97,7 +84,7 @@ def build_faults(
     for name in given:
         try:
             factory(**{**required, name: given[name]})
-        except Exception as ex:  # noqa: BLE001 - whatever a user's class raises is a fault of this option
+        except (Exception, SystemExit) as ex:  # noqa: BLE001 - whatever a user's class raises is a fault of this option
             text = str(ex) or type(ex).__name__
             # A required option that is wrong fails each of these calls with the same words.
             if text not in found or name in required:
@@ -107,19 +94,20 @@ def build_faults(
 
 def fits(value: Any, hint: Any) -> bool:
     """Say whether a value from TOML is of the annotated type. A type that TOML cannot hold is not judged."""
-    if hint in (Any, inspect.Parameter.empty, object):
+    if hint in _ANYTHING:
         return True
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args if typing.get_origin(arg) is not Callable)
+        return any(fits(value, arg) for arg in toml_kinds(hint))
     if origin is typing.Literal:
         return any(value == arg and type(value) is type(arg) for arg in args)
     if origin is typing.Annotated:
         return fits(value, args[0])
-    plain = _plain(hint)
-    if plain in (list, tuple):
-        items = [arg for arg in args if arg is not Ellipsis]
-        return isinstance(value, list) and (not items or all(fits(item, items[0]) for item in value))
+    plain = plain_type(hint)
+    if plain is list:
+        return isinstance(value, list) and (not args or all(fits(item, args[0]) for item in value))
+    if plain is dict:
+        return isinstance(value, dict) and (len(args) < 2 or all(fits(item, args[1]) for item in value.values()))
     if plain is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if plain is int:
@@ -127,50 +115,90 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, plain) if plain in _PLAIN_TYPES else True
 
 
+def _limits(value: Any, hint: Any) -> Iterator[Between]:
+    """The range that a fitting number has to be in."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        hint = next(arg for arg in toml_kinds(hint) if fits(value, arg))
+        yield from _limits(value, hint)
+    elif origin is typing.Annotated:
+        yield from (limits for limits in args[1:] if isinstance(limits, Between))
+
+
+def _item_hint(value: Any, hint: Any) -> Any:
+    """What the elements must be where a list or table is wanted and there, so that an element must be wrong."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return next((item for arg in args if (item := _item_hint(value, arg)) is not None), None)
+    if origin is typing.Annotated:
+        return _item_hint(value, args[0])
+    plain = plain_type(hint)
+    if plain is list and isinstance(value, list) and args:
+        return args[0]
+    return args[1] if plain is dict and isinstance(value, dict) and len(args) == 2 else None
+
+
+def as_declared(value: Any, hint: Any) -> Any:
+    """A fitting value as the type that its annotation names, where TOML does not have that type: a path, a tuple."""
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kinds = toml_kinds(hint)
+        return as_declared(value, kinds[0]) if len(kinds) == 1 else value
+    origin = typing.get_origin(hint) or hint
+    if isinstance(value, str) and origin in (pathlib.Path, pathlib.PurePath, os.PathLike):
+        return pathlib.Path(value)
+    return origin(value) if isinstance(value, list) and origin in (tuple, set, frozenset) else value
+
+
 def describe_type(hint: Any) -> str:
     """Words for an annotation: ``a whole number``, ``one of 'a', 'b'``."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        # What TOML cannot hold is for callers in Python.
-        kinds = [arg for arg in args if arg is not type(None) and typing.get_origin(arg) is not Callable]
-        return " or ".join(describe_type(arg) for arg in kinds)
+        words = [describe_type(arg) for arg in toml_kinds(hint)]
+        return " or ".join(dict.fromkeys(words))
     if origin is typing.Literal:
         return "one of " + ", ".join(repr(arg) for arg in args)
     if origin is typing.Annotated:
-        return describe_type(args[0])
-    plain = _plain(hint)
-    items = [arg for arg in args if arg is not Ellipsis]
-    if plain in (list, tuple) and items:
-        return f"a list ({describe_type(items[0])} each)"
+        words_of = describe_type(args[0])
+        limits = next((limits for limits in args[1:] if isinstance(limits, Between)), None)
+        return words_of if limits is None else f"{words_of} from {limits.low} to {limits.high}"
+    plain = plain_type(hint)
+    item = args[0] if plain is list and args else args[1] if plain is dict and len(args) == 2 else Any
+    if item not in _ANYTHING:
+        return f"{_PLAIN_TYPES[plain]} ({describe_type(item)} each)"
     if plain in _PLAIN_TYPES:
         return _PLAIN_TYPES[plain]
-    return "any value" if hint in (Any, inspect.Parameter.empty) else getattr(hint, "__name__", str(hint))
+    return "any value" if hint in _ANYTHING else getattr(hint, "__name__", str(hint))
 
 
 def describe_value(value: Any) -> str:
-    """Words for a value that has the wrong type."""
+    """Words for a value that is wrong."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (dict, list)):
         return _PLAIN_TYPES[type(value)]
-    text = repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, int) and value.bit_length() > _MAX_SHOWN_BITS:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(str(value)) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _plain(hint: Any) -> Any:
+def toml_kinds(hint: Any) -> list[Any]:
+    """The members of a union that TOML can write; the others are for callers in Python."""
+    return [arg for arg in typing.get_args(hint) if arg is not type(None) and typing.get_origin(arg) is not Callable]
+
+
+def plain_type(hint: Any) -> Any:
+    """The type of TOML's that an annotation without arguments means; the annotation itself where it means none."""
     origin = typing.get_origin(hint) or hint
-    if origin is Sequence:
+    if origin in (list, tuple, set, frozenset, Sequence, Collection, Iterable):
         return list
     if origin is Mapping:
         return dict
+    if isinstance(origin, type) and issubclass(origin, os.PathLike):
+        return str
     return origin
-
-
-def _takes_any(factory: Any) -> bool:
-    """Whether it has ``**options`` and so must judge their names itself."""
-    function = getattr(factory, "function", None) or factory.__init__
-    parameters = inspect.signature(function).parameters.values()
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _instead(wrong: str, known: Collection[str]) -> str:

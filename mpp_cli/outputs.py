@@ -77,6 +77,11 @@ class Outputs:
         self._absolute_output_dir = None if output_dir is None else os.path.join(os.getcwd(), output_dir, "")
         self._ready_folder = functools.lru_cache(_KNOWN_FOLDERS)(self._make_folder)
 
+    @property
+    def may_collide_anywhere(self) -> bool:
+        """Whether two files, wherever they are, might get one output: not beside them, by names that stay different."""
+        return self._output_dir is not None or not self._namer.is_one_to_one
+
     def folders_below(self, root: Folder) -> Iterable[str]:
         """The real paths of the folders that the outputs for a named folder go to, if not beside their sources."""
         if self._real_output_dir is None:

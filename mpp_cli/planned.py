@@ -20,12 +20,15 @@ class PlannedStage:
         use: What the definition calls it: a name, ``module:object``, a class.
         options: The options that were given.
         is_appended: Whether we put it there, not the definition.
+        shown_options: The same as they may be shown: ``${NAME}`` stands where a variable's value, perhaps a secret,
+            has been filled in.
     """
 
     stage: PipelineStage
     use: str
     options: Mapping[str, Any] = field(default_factory=dict)
     is_appended: bool = False
+    shown_options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if getattr(self.stage, "name", None) is None:

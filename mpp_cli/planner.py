@@ -42,12 +42,14 @@ class Entry:
         size: How many bytes its source has, where it is known.
     """
 
-    __slots__ = ("is_alone", "job", "number", "size", "was_lost")
+    __slots__ = ("holds_descriptors", "is_alone", "job", "number", "size", "was_lost", "writes_directly")
 
     def __init__(self, number: int, job: Job, size: int | None) -> None:
         self.number = number
         self.job = job
         self.size = size
+        self.writes_directly = job.writes_directly
+        self.holds_descriptors = job.is_stream or self.writes_directly
         #: It goes alone, for it has been in a batch: one that came to nothing, or that could not take it.
         self.is_alone = False
         #: It was in a batch whose worker was killed or ended.

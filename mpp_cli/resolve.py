@@ -15,6 +15,9 @@ STAGE_GROUP: Final = "mpp.stages"
 PIPELINE_GROUP: Final = "mpp.pipelines"
 #: Folders whose frames are never where a user's module failed.
 _MACHINERY: Final = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.__file__) + "/importlib")
+#: Where packages are installed, also below Python's own folder.
+_PACKAGES: Final = ("/site-packages/", "/dist-packages/")
+_PYTHON: Final = os.path.dirname(os.__file__) + "/"
 
 
 class ResolveProblem(Exception):
@@ -89,7 +92,7 @@ def _import_module(name: str) -> ModuleType:
         missing = ex.name or name
         if name == missing or name.startswith(missing + "."):
             raise ResolveProblem(f"there is no module '{missing}'{_module_hint(missing)}") from ex
-        raise ResolveProblem(f"module '{name}' needs '{missing}', which is not installed{_where(ex)}") from ex
+        raise ResolveProblem(f"module '{name}' needs '{missing}', which is not installed{where_raised(ex)}") from ex
     except (Exception, SystemExit) as ex:
         raise ResolveProblem(_import_failure(f"module '{name}'", ex)) from ex
 
@@ -138,17 +141,34 @@ def _load_entry_point(group: str, name: str, kind: str, ours: Iterable[str]) -> 
 
 
 def _import_failure(what: str, ex: BaseException) -> str:
-    return f"{what} failed to load: {type(ex).__name__}: {ex}{_where(ex)}"
+    return f"{what} failed to load: {type(ex).__name__}: {_error_text(ex)}{where_raised(ex)}"
 
 
-def _where(ex: BaseException) -> str:
-    """The line of the user's own code that raised: the last frame that is not the import machinery's."""
-    if isinstance(ex, SyntaxError):
-        return ""  # its text names the place
-    trace, place = ex.__traceback__, ""
+def _error_text(ex: BaseException) -> str:
+    return ex.msg if isinstance(ex, SyntaxError) and ex.filename else str(ex)
+
+
+def where_raised(ex: BaseException) -> str:
+    """The line of the user's own code that raised, as `` (file:line)``; nothing where none of it was running.
+
+    That is the last frame which belongs neither to us, nor to Python, nor to an installed package; where there is none,
+    the last one of a package, which may be a plug-in.
+    """
+    if isinstance(ex, SyntaxError) and ex.filename:
+        return f" ({_short_path(ex.filename)}:{ex.lineno})"
+    trace, own, package = ex.__traceback__, "", ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if not file.startswith("<frozen") and os.path.dirname(file) not in _MACHINERY:
-            place = f" ({shown(os.path.relpath(file))}:{trace.tb_lineno})"
+            here = f" ({_short_path(file)}:{trace.tb_lineno})"
+            if any(packages in file for packages in _PACKAGES):
+                package = here
+            elif not file.startswith(_PYTHON):
+                own = here
         trace = trace.tb_next
-    return place
+    return own or package
+
+
+def _short_path(file: str) -> str:
+    relative = os.path.relpath(file)
+    return shown(relative if len(relative) < len(file) else file)

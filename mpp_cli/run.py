@@ -62,6 +62,7 @@ class RunOptions:
     remove_source: bool
     dry_run: bool
     app_dir: str | None
+    settings: tuple[str, ...]
     jobs: str | None
     keep_order: bool
     fail_fast: bool
@@ -87,7 +88,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     limits = read_limits(options)
     goes_to_stdout = selection.goes_to_stdout(options)
     search = selection.search_of(options, goes_to_stdout)
-    definition = load_definition(options.pipeline, options.app_dir)
+    definition = load_definition(options.pipeline, options.app_dir, options.settings)
     apply_to_stages(limits, definition.stages)
     if goes_to_stdout and not options.dry_run:
         _refuse_terminal(definition, options, stdio)
@@ -176,7 +177,7 @@ def _run_batch(
     total_bytes = limits.size_hint
     if total_bytes is None and not search.is_open_ended:
         total_bytes = _total_bytes(options.inputs)
-    if any(is_stdin(name) for name in options.inputs):
+    if options.files_from == "-" or any(is_stdin(name) for name in options.inputs):
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
     gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off

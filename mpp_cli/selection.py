@@ -24,11 +24,11 @@ def search_of(options: RunOptions, goes_to_stdout: bool) -> Search:
     """
     return Search(
         inputs=options.inputs,
-        recursive=options.recursive,
+        recursive=_may_be_tree(options),
         files_from=options.files_from,
         is_null_separated=options.null,
         path_filter=_path_filter(options.patterns),
-        in_order=goes_to_stdout,
+        in_order=goes_to_stdout or options.keep_order,
     )
 
 
@@ -40,11 +40,11 @@ def goes_to_stdout(options: RunOptions) -> bool:
     """
     _refuse_contradictions(options)
     has_stdin = any(is_stdin(name) for name in options.inputs)
-    is_open_ended = options.recursive or options.files_from is not None
+    is_open_ended = _may_be_tree(options) or options.files_from is not None
     if options.output is not None:
         if is_stdout(options.output):
             return True
-        if len(options.inputs) > 1 or options.files_from is not None or _is_tree(options):
+        if len(options.inputs) > 1 or is_open_ended:
             several = (
                 f"{len(options.inputs)} inputs" if len(options.inputs) > 1 and not is_open_ended else "many inputs"
             )
@@ -60,8 +60,9 @@ def goes_to_stdout(options: RunOptions) -> bool:
     return False
 
 
-def _is_tree(options: RunOptions) -> bool:
-    return options.recursive and any(os.path.isdir(name) for name in options.inputs)
+def _may_be_tree(options: RunOptions) -> bool:
+    """Whether there is a folder to be entered, or a list that may name one."""
+    return options.recursive and (options.files_from is not None or any(map(os.path.isdir, options.inputs)))
 
 
 def _refuse_contradictions(options: RunOptions) -> None:

@@ -233,13 +233,14 @@ class Settler:
             self.outcome.stopped += 1
         for observer in self._observers:
             observer.item_ended(_result(one, status))
-        if status != "done" or job.writes_directly:
+        if status != "done":
             item.discard()
-        job.close()
+        if one.entry.holds_descriptors:
+            job.close()
 
 
 def _is_for_publishing(one: Ended) -> bool:
-    return not one.errors and not one.is_stopped and not one.entry.job.writes_directly
+    return not one.errors and not one.is_stopped and not one.entry.writes_directly
 
 
 def _result(one: Ended, status: Status) -> ItemResult:

@@ -30,5 +30,12 @@ def parse_size(text: str) -> int:
     return int(float(word) * factor) if "." in word else int(word) * factor
 
 
+def memory_words(size: int) -> str:
+    """An amount of memory, roughly: ``85 MiB``, ``1.5 GiB``."""
+    if size < 1 << 20:
+        return f"{max(1, round(size / (1 << 10)))} KiB"
+    return f"{round(size / (1 << 20))} MiB" if size < 1 << 30 else f"{size / (1 << 30):.1f} GiB"
+
+
 def _refusal(text: str) -> str:
     return f"'{text}' is not a size such as 40G, 1.5GB or 512MiB"

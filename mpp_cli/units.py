@@ -19,13 +19,17 @@ from .planner import Entry
 from .settling import Ended
 
 if TYPE_CHECKING:
-    from mpp_stages.small_files import BatchResults
+    from mpp_stages.small_files import BatchResults, SmallFile
 
     from atbu.mp_pipeline.descriptors import PassedDescriptor
 
 #: A batch that takes longer than this comes back with what is left of it. A stop is obeyed within it, and no worker
 #: sits on files that others could do.
 _BATCH_BUDGET_S: Final = 0.2
+
+
+#: How many times the processor time a batch may take on the clock before that counts.
+_MAX_WAITING: Final = 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Answer:
         ended: Those that are done with.
         left: Those that were not begun.
         alone: Those that have to be done again, each for itself.
-        seconds: How long a worker was busy with those of a batch that were begun.
+        seconds: How much work those of a batch were that were begun.
     """
 
     ended: list[Ended] = field(default_factory=list)
@@ -67,11 +71,12 @@ def batch_unit(entries: Sequence[Entry], stop: PassedDescriptor) -> tuple[Unit, 
     Args:
         stop: See FileBatch.
     """
-    from mpp_stages.small_files import FileBatch, SmallFile
+    from mpp_stages.small_files import FileBatch
 
     failed: list[Ended] = []
     ready: list[Entry] = []
     files: list[SmallFile] = []
+    add_ready, add_file = ready.append, files.append
     for entry in entries:
         item = entry.job.item
         try:
@@ -79,8 +84,8 @@ def batch_unit(entries: Sequence[Entry], stop: PassedDescriptor) -> tuple[Unit, 
         except OSError as ex:
             failed.append(Ended(entry, (ex,)))
             continue
-        ready.append(entry)
-        files.append(SmallFile(item.name, item.source.path, item.target.path, item.temporary))  # type: ignore[union-attr, arg-type]
+        add_ready(entry)
+        add_file((item.name, item.source.path, item.target.path, item.temporary))  # type: ignore[union-attr, arg-type]
     return Unit(FileBatch(files, _BATCH_BUDGET_S, stop), ready, is_batch=True), failed
 
 
@@ -128,14 +133,11 @@ def _unpack_batch(entries: Sequence[Entry], results: BatchResults) -> Answer:
     begun = results.num_begun
     answer = Answer(left=entries[begun:])
     ended = answer.ended
-    total_ns = 0
-    for number in range(begun):
-        entry = entries[number]
+    sizes = zip(figures[0::3], figures[1::3], figures[2::3], strict=True)
+    for number, (entry, (bytes_read, bytes_written, ns)) in enumerate(zip(entries, sizes, strict=False)):
         if number in alone:
             answer.alone.append(entry)
             continue
-        bytes_read, bytes_written, ns = figures[3 * number : 3 * number + 3]
-        total_ns += ns
         failure = failures.get(number)
         if failure is not None:
             ended.append(Ended(entry, (failure.error(),), seconds=ns / 1e9, stage=failure.stage))
@@ -145,7 +147,8 @@ def _unpack_batch(entries: Sequence[Entry], results: BatchResults) -> Answer:
         if number in attributes:
             item.__dict__.update(attributes[number])
         ended.append(Ended(entry, seconds=ns / 1e9))
-    answer.seconds = total_ns / 1e9
+    # On a busy machine the time on the clock says little about the work; but a stage may wait for something, too.
+    answer.seconds = max(results.cpu_s, sum(figures[2::3]) / 1e9 / _MAX_WAITING)
     return answer
 
 

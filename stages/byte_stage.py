@@ -42,6 +42,10 @@ class ByteStage(SubprocessPipelineStage):
     strips_suffixes: ClassVar[Mapping[str, str]] = {}
     #: Whether its output is nothing for a terminal.
     is_compressed_output: bool = False
+    #: Whether its output is encrypted, so that nobody can make it smaller.
+    is_encrypted_output: bool = False
+    #: It takes text apart, so that compressed or encrypted bytes make no sense to it.
+    wants_text: bool = False
     #: It works on bytes, and so cannot follow a stage that has none to give.
     needs_bytes: ClassVar[bool] = True
     #: It writes the target, and nothing that needs bytes can follow.
@@ -73,6 +77,13 @@ class ByteStage(SubprocessPipelineStage):
             item: This stage's copy; attributes set here are carried back.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it does: write its run()")
+
+    def memory_bytes(self) -> int | None:
+        """How much memory one run of it may take at most, roughly; None where it takes next to nothing.
+
+        Asked in the parent, and only where somebody wants to know: it may load a library for the answer.
+        """
+        return None
 
     def convert(self, data: bytes, item: FileItem) -> bytes | None:
         """A shortcut for small files: what :meth:`run` would make of ``data``, the whole input, byte for byte.
@@ -204,6 +215,7 @@ class FilterStage(ByteStage):
         except TypeError as ex:
             raise ValueError(f"{self.name}: {ex}") from None
         stage = FilterStage(self.function, self._apply, options)
+        stage.wants_text = self.wants_text
         stage._original = self._original or self
         return stage
 
@@ -256,7 +268,9 @@ def line_filter(function: Callable[..., bytes | None]) -> FilterStage:
 
     Lines end with ``b"\\n"``, but for the last one of a file that does not. Keyword parameters are options.
     """
-    return FilterStage(function, apply_to_lines)
+    stage = FilterStage(function, apply_to_lines)
+    stage.wants_text = True
+    return stage
 
 
 __all__ = ["CHUNK_BYTES", "ByteStage", "FilterStage", "chunk_filter", "known_size", "line_filter"]

@@ -30,6 +30,7 @@ class EncryptStage(ByteStage):
     name = "encrypt"
     adds_suffix = ".age"
     is_compressed_output = True
+    is_encrypted_output = True
     path_options = ("recipients_file", "passphrase_file")
     example: ClassVar[str | None] = (
         'use = "encrypt"\nrecipients = ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]'

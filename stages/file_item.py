@@ -103,6 +103,7 @@ class FileItem(PipelineWorkItem):
         self._temporary: str | None = None
         self._final: str | None = None
         self._is_published = False
+        self._side_outputs: Mapping[str, SideOutput] | None = None
         self.source_status = None
         self.is_source_bare = False
 
@@ -119,6 +120,7 @@ class FileItem(PipelineWorkItem):
         item._temporary = temporary
         item._final = None
         item._is_published = False
+        item._side_outputs = None
         item.source_status = None
         item.is_source_bare = False
         return item
@@ -143,7 +145,7 @@ class FileItem(PipelineWorkItem):
     @property
     def side_outputs(self) -> Mapping[str, SideOutput]:
         """Further outputs that become visible with the first one, by the keys of :meth:`add_side_output`."""
-        return getattr(self, "_side_outputs", None) or {}
+        return self._side_outputs or {}
 
     def add_side_output(self, key: str, side: SideOutput) -> None:
         """Have ``side`` published, discarded and closed with the item; for a stage's ``prepare``, in the parent."""
@@ -161,8 +163,9 @@ class FileItem(PipelineWorkItem):
         if isinstance(self.target, PathTarget):
             self._final = self.target.final or follow_links(self.target.path)
             self._temporary = temporary_beside(self._final)
-        for side in self.side_outputs.values():
-            side.before_attempt()
+        if self._side_outputs:
+            for side in self.side_outputs.values():
+                side.before_attempt()
 
     def may_retry(self) -> bool:
         """Only where the source can be read again and nothing has been written to the target."""
@@ -183,8 +186,9 @@ class FileItem(PipelineWorkItem):
             return
         if self.exceptions or not self.is_written:
             raise InvalidStateError(f"{self.name!r} was not written by every stage, so it cannot be published")
-        for key, side in self.side_outputs.items():
-            side.publish(take_held_back(self, key), is_to_sync(self))
+        if self._side_outputs:
+            for key, side in self.side_outputs.items():
+                side.publish(take_held_back(self, key), is_to_sync(self))
         target = self.target
         try:
             if isinstance(target, DescriptorTarget):

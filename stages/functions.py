@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 from .errors import StageDataError
@@ -22,8 +22,11 @@ _MAX_LINE_BYTES: Final = 64 << 20
 class FunctionStage(Protocol):
     """What a stage is that applies a function."""
 
-    function: Callable[..., Any]
     options: dict[str, Any]
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What is applied."""
 
     @property
     def label(self) -> str:
@@ -42,22 +45,30 @@ def apply_to_chunks(stage: FunctionStage, reader: io.BufferedReader, writer: io.
 
 def apply_to_lines(stage: FunctionStage, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
     """Give the function each line, and write what it gives."""
+    for block in blocks_of_lines(stage, reader, item):
+        writer.write(filtered_lines(stage, block))
+
+
+def blocks_of_lines(stage: FunctionStage, reader: io.BufferedReader, item: FileItem) -> Iterator[bytes]:
+    """All of the input in portions of whole lines, but for the last one's last line, which may have no newline."""
     begun: list[bytes] = []  # the line that is not at its end yet
     begun_bytes = 0
     while chunk := reader.read1(_LINES_BYTES):
         cut = chunk.rfind(b"\n") + 1
         if cut:
             begun.append(chunk[:cut])
-            writer.write(_filtered_lines(stage, b"".join(begun)))
+            yield b"".join(begun)
             begun, begun_bytes = [], 0
         begun.append(chunk[cut:])
         begun_bytes += len(chunk) - cut
         if begun_bytes > _MAX_LINE_BYTES:
             raise StageDataError(stage.label, item.name, f"a line is longer than {_MAX_LINE_BYTES >> 20} MiB")
-    writer.write(_filtered_lines(stage, b"".join(begun)))
+    if begun_bytes:
+        yield b"".join(begun)
 
 
-def _filtered_lines(stage: FunctionStage, lines: bytes) -> bytes:
+def filtered_lines(stage: FunctionStage, lines: bytes) -> bytes:
+    """What the function makes of a portion of whole lines."""
     # All the loops over lines are C's; a dropped line is None, and an empty one adds nothing either.
     function = functools.partial(stage.function, **stage.options) if stage.options else stage.function
     made = list(filter(None, map(function, io.BytesIO(lines).readlines())))
@@ -72,4 +83,4 @@ def _wrong_type(stage: FunctionStage, found: object) -> TypeError:
     return TypeError(f"stage {stage.label!r}: the function must give bytes, not {type(found).__name__}")
 
 
-__all__ = ["CHUNK_BYTES", "FunctionStage", "apply_to_chunks", "apply_to_lines"]
+__all__ = ["CHUNK_BYTES", "FunctionStage", "apply_to_chunks", "apply_to_lines", "blocks_of_lines", "filtered_lines"]

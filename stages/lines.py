@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import io
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from .byte_stage import ByteStage, FilterStage
+from .checks import check_whole_number
 from .file_item import FileItem
 from .functions import apply_to_chunks, apply_to_lines
+
+_MAX_PROCESSES: Final = 64
 
 
 class _AppliedFunction(ByteStage):
@@ -19,16 +22,23 @@ class _AppliedFunction(ByteStage):
 
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
         super().__init__()
+        if isinstance(function, str):
+            function = _imported(function)
+        # A decorated function's name leads to the filter, so the filter is what can be pickled.
+        self._applied: FilterStage | Callable[..., Any] = function
         if isinstance(function, FilterStage):
             options = function.options | options
             function = function.function
-        if isinstance(function, str):
-            function = _imported(function)
         if not callable(function) or isinstance(function, type):
             raise ValueError(f"function must lead to a function, not to {type(function).__name__}")
         _check_options(function, options)
-        self.function: Callable[..., Any] = function
         self.options = options
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The user's own function."""
+        applied = self._applied
+        return applied.function if isinstance(applied, FilterStage) else applied
 
 
 class LinesStage(_AppliedFunction):
@@ -39,18 +49,27 @@ class LinesStage(_AppliedFunction):
 
     Args:
         function: Where it is: "module:function", or "./file.py:function" beside the definition.
+        processes: With more than 1, blocks of lines are done in several processes at once, and written in their order;
+            only for a function that depends on nothing but the line.
     """
 
     name = "lines"
+    wants_text = True
     example: ClassVar[str | None] = (
         'use = "lines"\nfunction = "./filters.py:drop"\nword = "DEBUG"  # drop(line, word="DEBUG")'
     )
 
-    def __init__(self, function: str | Callable[..., bytes | None], **options: Any) -> None:
+    def __init__(self, function: str | Callable[..., bytes | None], processes: int = 1, **options: Any) -> None:
         super().__init__(function, options)
+        self.processes = check_whole_number("processes", processes, 1, _MAX_PROCESSES)
 
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
-        apply_to_lines(self, reader, writer, item)
+        if self.processes == 1:
+            apply_to_lines(self, reader, writer, item)
+            return
+        from .line_processes import apply_to_lines_in_processes
+
+        apply_to_lines_in_processes(self, reader, writer, item, self.processes)
 
 
 class ChunksStage(_AppliedFunction):

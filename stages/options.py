@@ -1,4 +1,4 @@
-"""The options of a stage: the keyword parameters of its class, or of its function where it is a filter."""
+"""The options of a stage: the keyword parameters of its class, or of the function that it is made of or by."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _ARGUMENT: Final = re.compile(r"(?P<name>\w+)(?: \([^)]*\))?:\s*(?P<text>.*)")
 #: Stands for the default of an option that has to be given.
@@ -29,23 +29,50 @@ class Option:
 
 
 def describe_options(stage: Any) -> list[Option]:
-    """What can be set on ``stage``, a stage class or a decorated filter function, in its own order.
+    """What can be set on ``stage``, in its own order: a class, a filter, or a function that gives a stage.
 
-    Annotations are resolved to types where they can be; one that cannot, or is missing, is ``typing.Any``.
+    Annotations are resolved to types where they can be, ``Annotated`` included; one that cannot, or is missing, is
+    ``typing.Any``.
     """
-    filter_function = getattr(stage, "function", None)
-    function: Callable[..., Any] = stage.__init__ if filter_function is None else filter_function
+    function, documented = _signature_holder(stage)
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError, SyntaxError):
         hints = {}
-    docs = argument_docs(inspect.getdoc(stage if filter_function is None else filter_function))
+    docs = argument_docs(inspect.getdoc(documented))
     found = []
-    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+    for parameter in _parameters(stage):
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             name = parameter.name
             found.append(Option(name, hints.get(name, Any), parameter.default, docs.get(name, "")))
     return found
+
+
+def takes_any_option(stage: Any) -> bool:
+    """Whether it has ``**options``, and so must judge their names itself."""
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(stage))
+
+
+def is_filter(stage: Any) -> bool:
+    """Whether it was made by ``@chunk_filter`` or ``@line_filter``: called, it gives a stage."""
+    return not isinstance(stage, type) and callable(stage) and callable(getattr(stage, "function", None))
+
+
+def _signature_holder(stage: Any) -> tuple[Callable[..., Any], Any]:
+    """Whose parameters the options are, and whose docstring describes them."""
+    if is_filter(stage):
+        return stage.function, stage.function
+    return (cast(Any, stage).__init__ if isinstance(stage, type) else stage), stage
+
+
+def _parameters(stage: Any) -> list[inspect.Parameter]:
+    holder, _ = _signature_holder(stage)
+    try:
+        parameters = list(inspect.signature(holder).parameters.values())
+    except (TypeError, ValueError):  # some of C's callables do not tell
+        return [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
+    # The first one of a method is the stage, that of a filter's function the data.
+    return parameters if holder is stage else parameters[1:]
 
 
 def argument_docs(docstring: str | None) -> dict[str, str]:
@@ -76,4 +103,4 @@ def _depth(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-__all__ = ["REQUIRED", "Option", "argument_docs", "describe_options"]
+__all__ = ["REQUIRED", "Option", "argument_docs", "describe_options", "is_filter", "takes_any_option"]

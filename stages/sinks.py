@@ -16,6 +16,7 @@ from .commit import umask, write_all
 from .endpoints import DescriptorTarget, PathSource, PathTarget
 from .extended_attributes import copy_extended_attributes
 from .file_item import FileItem
+from .holes import HOLE_BLOCK_BYTES, leading_run
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -54,6 +55,7 @@ class TemporarySink(io.RawIOBase):
         self._keeps_times = keeps_times
         self._counter = counter("bytes_out")
         self.bytes_written = 0
+        self._ends_with_hole = False
         try:
             self._descriptor = os.open(item.temporary, _NEW_FILE, 0o600)
         except OSError as ex:
@@ -63,8 +65,18 @@ class TemporarySink(io.RawIOBase):
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
+        """Write some of ``data``: up to where a hole begins, or the hole."""
         try:
-            n = os.write(self._descriptor, data)
+            if memoryview(data).nbytes < HOLE_BLOCK_BYTES:
+                n = os.write(self._descriptor, data)
+            else:
+                view = memoryview(data).cast("B")
+                is_hole, n = leading_run(view, self.bytes_written)
+                if is_hole:
+                    os.lseek(self._descriptor, n, os.SEEK_CUR)
+                else:
+                    n = os.write(self._descriptor, view[:n])
+                self._ends_with_hole = is_hole
         except OSError as ex:
             raise self._named(ex) from None
         self.bytes_written += n
@@ -74,6 +86,8 @@ class TemporarySink(io.RawIOBase):
     def finish(self, item: FileItem) -> None:
         """Give the complete file its mode and times, and say on the item that it is complete."""
         try:
+            if self._ends_with_hole:
+                os.ftruncate(self._descriptor, self.bytes_written)
             _complete(self._descriptor, item, self._is_synced, self._mode, self._keeps_times)
             # Some filesystems tell a failed write only here.
             descriptor, self._descriptor = self._descriptor, -1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, ClassVar, Final, cast
 
 from .byte_stage import CHUNK_BYTES, ByteStage
-from .checks import check_whole_number
+from .checks import Between, check_whole_number
 from .errors import StageDataError
 from .file_item import FileItem
 from .zstd_frames import FrameWalker
@@ -20,6 +20,8 @@ _READ_BYTES: Final = 256 << 10
 _MIN_WINDOW_LOG: Final = 10
 _MAX_WINDOW_LOG: Final = 31
 _DEFAULT_WINDOW_LOG: Final = 27
+#: What decompression takes beside the window: its tables, a portion in, a portion out.
+_BUFFERS_BYTES: Final = 4 << 20
 
 
 class UnzstdStage(ByteStage):
@@ -36,11 +38,15 @@ class UnzstdStage(ByteStage):
     #: The window is worth keeping from one small file to the next.
     keep_in_worker: ClassVar[bool] = True
 
-    def __init__(self, long: int = _DEFAULT_WINDOW_LOG) -> None:
+    def __init__(self, long: Annotated[int, Between(_MIN_WINDOW_LOG, _MAX_WINDOW_LOG)] = _DEFAULT_WINDOW_LOG) -> None:
         super().__init__()
         self.long = check_whole_number("long", long, _MIN_WINDOW_LOG, _MAX_WINDOW_LOG)
         self._kept_decompressor: ZstdDecompressor | None = None
         self._kept_buffer: memoryview | None = None
+
+    def memory_bytes(self) -> int:
+        # A frame may ask for the whole window that is allowed; the rest is buffers.
+        return (1 << self.long) + _BUFFERS_BYTES
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept_decompressor": None, "_kept_buffer": None}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from atbu.mp_pipeline.exception import PipelineError
 
 from .byte_stage import CHUNK_BYTES, ByteStage, known_size
-from .checks import check_flag, check_whole_number
+from .checks import Between, check_flag, check_whole_number
 from .file_item import FileItem
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ class ZstdStage(ByteStage):
     keep_in_worker: ClassVar[bool] = True
 
     def __init__(
-        self, level: int = 3, threads: int | None = None, long: int | None = None, checksum: bool = True
+        self,
+        level: Annotated[int, Between(1, _MAX_LEVEL)] = 3,
+        threads: Annotated[int, Between(1, _MAX_THREADS)] | None = None,
+        long: Annotated[int, Between(_MIN_WINDOW_LOG, _MAX_WINDOW_LOG)] | None = None,
+        checksum: bool = True,
     ) -> None:
         super().__init__()
         self.level = check_whole_number("level", level, 1, _MAX_LEVEL)
@@ -56,6 +60,11 @@ class ZstdStage(ByteStage):
         self.checksum = check_flag("checksum", checksum)
         self._kept_compressors: dict[bool, ZstdCompressor] = {}
         self._kept_buffer: memoryview | None = None
+
+    def memory_bytes(self) -> int:
+        from .zstd_memory import compression_bytes
+
+        return compression_bytes(self.level, self._threads(), self.long)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept_compressors": {}, "_kept_buffer": None}
@@ -103,11 +112,7 @@ class ZstdStage(ByteStage):
     def _new_compressor(self, is_multithreaded: bool) -> ZstdCompressor:
         from zstandard import ZstdCompressionParameters, ZstdCompressor
 
-        threads = 0
-        if is_multithreaded:
-            from atbu.mp_pipeline.cpus import usable_cpus
-
-            threads = min(_MAX_THREADS, usable_cpus()) if self.threads is None else self.threads
+        threads = self._threads() if is_multithreaded else 0
         # The level, not its parameters spelled out: zstd then fits them to an input whose size it is told.
         parameters: dict[str, int] = {"compression_level": self.level, "threads": threads}
         if self.long is not None:
@@ -117,6 +122,14 @@ class ZstdStage(ByteStage):
                 write_checksum=int(self.checksum), write_content_size=1, **parameters
             )
         )
+
+    def _threads(self) -> int:
+        """How many compress one large input."""
+        if self.threads is not None:
+            return self.threads
+        from atbu.mp_pipeline.cpus import usable_cpus
+
+        return min(_MAX_THREADS, usable_cpus())
 
 
 __all__ = ["ZstdStage"]

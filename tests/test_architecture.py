@@ -14,20 +14,12 @@ LIBRARY, STAGES, COMMAND_LINE = "atbu.mp_pipeline", "mpp_stages", "mpp_cli"
 FOLDERS = {LIBRARY: "atbu/mp_pipeline", STAGES: "stages", COMMAND_LINE: "mpp_cli"}
 
 # What the command line may know of the stages: the work item it submits, the table it looks names up in, how
-# outputs are called, what options a stage has, and the contract that all stages share. Never a stage.
+# outputs are called, what options a stage has and their ranges, what a pipeline of Python code is, and the contract
+# that all stages share. Never a stage.
 COMMAND_LINE_KNOWS = {
-    "file_item",
-    "builtin",
-    "naming",
-    "options",
-    "byte_stage",
-    "fusing",
-    "checksum_lines",
-    "commit",
-    "small_files",
-    "endpoints",
-    "temporaries",
-}
+    "file_item", "builtin", "naming", "options", "checks", "definition", "byte_stage", "fusing", "checksum_lines",
+    "commit", "small_files", "endpoints", "temporaries",
+}  # fmt: skip
 # The one module that may use another distribution where it is installed.
 OPTIONAL = {("exception.py", "atbu.common.exception")}
 # Each third-party module, and who may use it.

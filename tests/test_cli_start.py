@@ -26,7 +26,10 @@ NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstand
     [
         (["--help"], [*NEVER, "multiprocessing", "atbu.mp_pipeline.pipeline", "mpp_stages.builtin"]),
         (["run", "--help"], [*NEVER, "multiprocessing", "atbu.mp_pipeline.pipeline", "mpp_stages.builtin"]),
-        (["run", "-q", "zstd"], [*NEVER, "mpp_cli.toml_definition", "mpp_stages.options", "mpp_stages.unzstd"]),
+        (
+            ["run", "-q", "zstd"],
+            [*NEVER, "mpp_cli.building", "mpp_cli.options", "mpp_stages.options", "mpp_stages.unzstd"],
+        ),
         (["run", "zstd", "--progress", "plain"], [*NEVER, "mpp_cli.progress.bar"]),
         (["stages"], ["rich", "pydantic", "multiprocessing.popen_fork", "zstandard"]),
     ],

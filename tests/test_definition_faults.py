@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import tomllib
 from pathlib import Path
@@ -12,8 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from user_stages import STAGES
 
+from mpp_cli.building import build
+from mpp_cli.definition import load_definition
 from mpp_cli.errors import UsageProblem
-from mpp_cli.toml_definition import load_toml
+from mpp_cli.plan import plan_lines
+from mpp_cli.plan_json import plan_json
+from mpp_cli.toml_definition import _document
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def faults_of(folder, text: str | bytes) -> list[str]:
     """The lines that are shown for a TOML file; empty where it is right."""
     (folder / "p.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     try:
-        load_toml("p.toml")
+        load_definition("p.toml")
     except UsageProblem as ex:
         return list(ex.lines)
     return []
@@ -45,9 +50,18 @@ def faults_of(folder, text: str | bytes) -> list[str]:
             '[[stage]]\nuse = "zstd"\n\nxyz = 3',
             ["p.toml:4: stage 'zstd': 'xyz' is not an option; its options are checksum, level, long, threads"],
         ),
-        ('[[stage]]\nuse = "zstd"\nlevel = "9"', ["p.toml:3: stage 'zstd': 'level' must be a whole number, not '9'"]),
-        ('[[stage]]\nuse = "zstd"\nlevel = true', ["p.toml:3: stage 'zstd': 'level' must be a whole number, not true"]),
-        ('[[stage]]\nuse = "zstd"\nlevel = 1.5', ["p.toml:3: stage 'zstd': 'level' must be a whole number, not 1.5"]),
+        (
+            '[[stage]]\nuse = "zstd"\nlevel = "9"',
+            ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not '9'"],
+        ),
+        (
+            '[[stage]]\nuse = "zstd"\nlevel = true',
+            ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not true"],
+        ),
+        (
+            '[[stage]]\nuse = "zstd"\nlevel = 1.5',
+            ["p.toml:3: stage 'zstd': 'level' must be a whole number from 1 to 22, not 1.5"],
+        ),
         ('[[stage]]\nuse = "zstd"\nlevel = 99', ["p.toml:3: stage 'zstd': level must be between 1 and 22, not 99"]),
         ('[[stage]]\nuse = "zstd"\nchecksum = 1', ["p.toml:3: stage 'zstd': 'checksum' must be true or false, not 1"]),
         ('[[stage]]\nuse = "zst"', ["p.toml:2: stage 'zst': there is no stage 'zst' (did you mean 'zstd'?)"]),
@@ -71,8 +85,8 @@ def faults_of(folder, text: str | bytes) -> list[str]:
             '[[stage]]\nuse = "zstd"\nrun_in = "here"\ntimeout = 0\nretries = -1',
             [
                 "p.toml:3: stage 'zstd': 'run_in' must be one of 'process', 'thread', not 'here'",
-                "p.toml:4: stage 'zstd': 'timeout' must be a number of seconds above 0, not 0",
-                "p.toml:5: stage 'zstd': 'retries' must be a whole number from 0 up, not -1",
+                "p.toml:4: stage 'zstd': 'timeout' must be a number of seconds, above 0 and up to 1000000000, not 0",
+                "p.toml:5: stage 'zstd': 'retries' must be a whole number from 0 to 1000000, not -1",
             ],
         ),
         (
@@ -92,7 +106,7 @@ def faults_of(folder, text: str | bytes) -> list[str]:
                 "p.toml:1: stage 'add': the option 'text' (text) is missing",
                 "p.toml:4: stage 'add': 'mode' must be one of 'fast', 'slow', not 'fsat'",
                 "p.toml:5: stage 'add': 'share' must be a number, not 'half'",
-                "p.toml:6: stage 'add': 'words' must be a list (text each), not a list",
+                "p.toml:6: stage 'add': 'words' must be a list (text each), and number 2 is 3",
             ],
         ),
         (
@@ -173,23 +187,146 @@ TOML_LINES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(TOML_LINES, max_size=10).map("\n".join))
-def test_no_toml_makes_a_traceback(text):
-    """Whatever the file holds, it is a pipeline or its faults are named with their lines."""
+def check_verdict(data: bytes) -> None:
+    """Load a file of these bytes: a plan that can be shown, or lines that name their place; nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "p.toml"
         (Path(folder) / "mine.py").write_text(STAGES)
-        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        path.write_bytes(data)
         try:
-            load_toml(str(path))
+            definition = load_definition(str(path))
         except UsageProblem as ex:
             faults = ex.lines
         else:
-            assert tomllib.loads(text)["stage"]
+            assert tomllib.loads(data.decode())["stage"]
+            assert all("\n" not in line for line in plan_lines(definition))
+            assert json.loads(plan_json(definition))["ok"]
             return
     assert faults
     for line in faults:
         assert line.startswith(f"{path}:")
         assert line.removeprefix(f"{path}:").partition(":")[0].isdecimal()
         assert "\n" not in line
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(TOML_LINES, max_size=10).map("\n".join))
+def test_no_toml_makes_a_traceback(text):
+    """Whatever lines the file has, it is a pipeline or its faults are named with their lines."""
+    check_verdict(text.encode("utf-8", "surrogatepass"))
+
+
+VALID = """\
+name = "nightly" # a comment
+[[stage]]
+use = "./mine.py:Add"
+text = "${HOME}"
+words = ["a", 'b']
+share = 0.5
+timeout = 3
+[[stage]]
+use = "zstd"
+level = 0x13
+run_in = "thread"
+[[stage]]
+use = "./mine.py:Anything"
+when = 1979-05-27T07:32:00Z
+nested = {a = [1, {b = inf}], "c d" = \'\'\'e\'\'\'}
+[[stage]]
+use = "write"
+suffix = ".x"
+"""
+TOKENS = [
+    "[",
+    "]",
+    "{",
+    "}",
+    "=",
+    '"',
+    "'",
+    "\n",
+    "\r\n",
+    "${",
+    "}",
+    "use",
+    "stage",
+    ".",
+    ",",
+    "9" * 400,
+    "0x" + "f" * 5000,
+]
+TOKENS += ["-", "nan", "\0", "\\", "é", "\x7f", "#", "name", "true", "[[stage]]", "write", "unzstd"]
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> str:
+    """A right file with a few places of it cut out, doubled, moved or replaced."""
+    text = VALID
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = draw(st.integers(start, min(len(text), start + 30)))
+        text = (
+            text[:start] + draw(st.sampled_from(["", text[start:end] * 2, *TOKENS]) | st.text(max_size=4)) + text[end:]
+        )
+    return text
+
+
+@settings(max_examples=200, deadline=None)
+@given(mutations())
+def test_no_mutation_of_a_right_file_makes_a_traceback(text):
+    """However little is wrong with it, or how much."""
+    check_verdict(text.encode("utf-8", "surrogatepass"))
+
+
+VALUES = st.recursive(
+    st.integers() | st.booleans() | st.floats() | st.text(st.characters(codec="utf-8"), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+USES = st.sampled_from(
+    ["zstd", "write", "unzstd", "./mine.py:Add", "./mine.py:ready", "./mine.py:no_stage", "os:getcwd", "x"]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["name", "stage", "x"]), VALUES, max_size=2),
+    st.lists(
+        st.tuples(
+            USES | VALUES,
+            st.dictionaries(
+                st.sampled_from(["name", "level", "text", "run_in", "timeout", "retries", "é", ""]), VALUES, max_size=3
+            ),
+        ),
+        max_size=3,
+    ),
+)
+def test_no_document_makes_a_traceback(top, stages):
+    """Whatever values stand in it, of whatever types, in any depth."""
+    document = {"stage": [{"use": use, **options} for use, options in stages], **top}
+    try:
+        build(_document("p.toml", document, {}))
+    except UsageProblem as ex:
+        faults = list(ex.lines)
+    else:
+        return
+    assert faults
+    assert [line for line in faults if not line.startswith("p.toml:1: ") or "\n" in line] == []
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        ("builtins:exit", "None"),
+        ("os:getpid", "it gives int, not a stage"),
+        ("mpp_stages.file_item:FileItem", "'mpp_stages.file_item:FileItem' is a class, but not one of stages"),
+        ("atbu.mp_pipeline.stage:PipelineStage", "it cannot be used: NotImplementedError: is_subprocess is not"),
+        ("mpp_cli.user_files.x_zz:y", "module 'mpp_cli.user_files.x_zz' failed to load: ValueError: "),
+        ("a\\u0000b.py:x", "there is no file 'a\\x00b.py'"),
+        ("json:__name__", "'json:__name__' is str, not a stage"),
+    ],
+)
+def test_no_object_makes_a_traceback(folder, use, words):
+    """Whatever ``use`` leads to: it is a stage, or it is said that it is none, even if it ends the program."""
+    found = faults_of(folder, f'[[stage]]\nuse = "{use}"\n')
+    assert [line for line in found if f": {words}" in line], found

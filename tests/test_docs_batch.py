@@ -52,12 +52,21 @@ def assert_all_packed(folder: Path) -> None:
         assert unpacked((folder / f"{name}.zst").read_bytes()) == content
 
 
-@pytest.mark.parametrize("marker", ["run: named", "run: listed"])
-def test_files_are_named_in_both_ways(shell, block, marker):
-    """By the shell's pattern and by a list."""
+@pytest.mark.parametrize("marker", ["run: named", "run: folder", "run: listed"])
+def test_files_are_named_in_each_way(shell, block, marker):
+    """By the shell's pattern, by a folder and by a list."""
     done = shell(block(marker))
     assert done.returncode == 0, done.stderr
     assert_all_packed(shell.folder)
+
+
+def test_outputs_go_elsewhere_and_sources_go_away(shell, block):
+    """One after the other."""
+    done = shell(block("run: elsewhere") + block("run: removing"))
+    assert done.returncode == 0, done.stderr
+    assert_all_packed(shell.folder / "packed")
+    assert_all_packed(shell.folder)
+    assert sorted(os.listdir(shell.folder)) == [*(f"{name}.zst" for name in CONTENTS), "packed"]
 
 
 def test_a_failure_is_told_as_it_is_shown(shell, block, checkout):

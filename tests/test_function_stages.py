@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,18 @@ def fails_at(line, number):
     if line.startswith(b"line %d " % number):
         raise KeyError("that one")
     return line
+
+
+def grow(line):
+    return line * (1 + line.count(b"7"))
+
+
+def fails_in_a_helper(line, how):
+    if "help_with_lines" not in " ".join(sys.orig_argv):
+        return line
+    if how == "exits":
+        os._exit(3)
+    raise KeyError("that one")
 
 
 @line_filter
@@ -68,6 +82,26 @@ def test_what_the_function_raises_fails_the_item(tmp_path, way):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+@all_ways
+def test_lines_in_several_processes_keep_their_order(tmp_path, way):
+    """The bytes are those of one process, also where lines grow."""
+    (tmp_path / "x").write_bytes(TEXT * 3)
+    item = run([LinesStage(grow, processes=2), WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), way)
+    publish(item)
+    assert (tmp_path / "y").read_bytes() == b"".join(map(grow, (TEXT * 3).splitlines(True)))
+
+
+@all_ways
+@pytest.mark.parametrize(("how", "words"), [("raises", "that one"), ("exits", "ended with status 3")])
+def test_a_failure_in_a_helper_fails_the_item(tmp_path, way, how, words):
+    """By the error that the function raised, or by how the process ended; no process is left."""
+    (tmp_path / "x").write_bytes(TEXT * 3)
+    stage = LinesStage(fails_in_a_helper, processes=2, how=how)
+    item = run([stage, WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), way)
+    assert words in str(item.exceptions[0])
+    item.discard()
+
+
 @given(text=st.binary(max_size=300), cuts=st.lists(st.integers(1, 50), max_size=10))
 def test_lines_are_the_same_however_they_arrive(text, cuts):
     """Each is seen once, whole."""
@@ -79,9 +113,14 @@ def test_lines_are_the_same_however_they_arrive(text, cuts):
     assert seen == [line for line in text.replace(b"\n", b"\n\0").split(b"\0") if line] or b"\0" in text
 
 
-def test_a_decorated_filter_can_be_named_too():
+@all_ways
+def test_a_decorated_filter_can_be_named_too(tmp_path, way):
     """Its options come from both places."""
-    assert through(LinesStage(decorated(word="a"), word="b"), b"a\nb\n") == b"a\n"
+    (tmp_path / "x").write_bytes(b"a\nb\n")
+    for stage, made in ((LinesStage(decorated(word="a"), word="b"), b"a\n"), (LinesStage(decorated, word="a"), b"b\n")):
+        item = run([stage, WriteStage()], file_item(tmp_path / "x", tmp_path / "y", force=True), way)
+        publish(item)
+        assert (tmp_path / "y").read_bytes() == made
 
 
 @pytest.mark.parametrize(

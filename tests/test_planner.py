@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from mpp_stages.file_item import FileItem, PathSource, PathTarget
 
 from mpp_cli.in_order import InOrder
+from mpp_cli.jobs import Job
 from mpp_cli.planner import BATCH_S, Entry, Planner
 
 SMALL = 4 << 20
+A_FILE = Job(FileItem(PathSource("/in"), PathTarget("/out"), name="in"), is_stream=False)
 
 
 def planner_with(sizes, *, in_order: bool = False, small_bytes: int = SMALL) -> Planner:
     planner = Planner(2, small_bytes, in_order=in_order)
     for number, size in enumerate(sizes):
-        planner.add(Entry(number, None, size))  # type: ignore[arg-type]  # never looked at
+        planner.add(Entry(number, A_FILE, size))
     return planner
 
 
@@ -51,7 +54,7 @@ def test_the_last_batches_shrink_so_that_all_workers_end_together():
     """No worker gets all the rest."""
     planner = planner_with([1000] * 400)
     for _ in range(20):
-        planner.learn([Entry(0, None, 1000)], 100e-6)  # type: ignore[arg-type]
+        planner.learn([Entry(0, A_FILE, 1000)], 100e-6)
     lengths = [len(numbers) for numbers in take_all(planner)]
     assert max(lengths) <= 100
     assert lengths == sorted(lengths, reverse=True)
@@ -71,7 +74,7 @@ def test_a_batch_is_bounded_in_bytes():
     """Whatever the time: they are all in memory at the worst."""
     planner = planner_with([3 << 20] * 100)
     for _ in range(50):
-        planner.learn([Entry(0, None, 3 << 20)], 1e-9)  # type: ignore[arg-type]
+        planner.learn([Entry(0, A_FILE, 3 << 20)], 1e-9)
     assert all(len(numbers) <= 6 for numbers in take_all(planner, is_last=False))
 
 

@@ -53,6 +53,19 @@ def test_a_user_s_own_stage_runs_from_a_toml_with_its_options(checkout, tmp_path
     assert (tmp_path / "access.log.masked").read_bytes() == re.sub(rb"[\w.+]+@", b"[removed]@", LOG)
 
 
+def test_a_function_s_arguments_and_a_text_say_the_same(checkout, tmp_path):
+    """The function with --set, and the filter inside a text; the named list writes what its own suffix says."""
+    (tmp_path / "x.log").write_bytes(b"one FATAL\ntwo ERROR\nthree\n")
+    file = checkout / "samples/pipelines.py"
+    (tmp_path / "samples").symlink_to(checkout / "samples")
+    done = mpp("run", f"{file}:errors", "--set", "word=FATAL", data=b"one FATAL\ntwo ERROR\n", cwd=tmp_path)
+    assert (done.returncode, unpacked(done.stdout)) == (0, b"one FATAL\n"), done.stderr
+    text = "samples/pipelines.py:keep word=FATAL | zstd"
+    assert mpp("run", text, data=b"one FATAL\ntwo ERROR\n", cwd=tmp_path).stdout == done.stdout
+    assert mpp("run", f"{file}:nightly", "x.log", cwd=tmp_path).returncode == 0
+    assert unpacked((tmp_path / "x.log.errors.zst").read_bytes()) == b"two ERROR\n"
+
+
 def test_the_readme_of_the_samples_names_every_file(checkout):
     """And nothing that is not there."""
     text = (checkout / "samples/README.md").read_text()

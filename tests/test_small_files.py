@@ -35,11 +35,11 @@ def run_batch(folder: Path, contents: list[bytes], stages, budget_s: float = PLE
 
 
 def file_for(source: Path) -> SmallFile:
-    return SmallFile(source.name, str(source), f"{source}.out", f"{source}.tmp")
+    return source.name, str(source), f"{source}.out", f"{source}.tmp"
 
 
 def outputs_of(files: list[SmallFile]) -> list[bytes]:
-    return [Path(file.temporary).read_bytes() for file in files]
+    return [Path(temporary).read_bytes() for *_, temporary in files]
 
 
 def alone(source: Path, stages) -> tuple[bytes, FileItem]:
@@ -84,7 +84,7 @@ def test_a_batch_gives_the_bytes_that_each_file_gives_alone(tmp_path, level):
     results, files = run_batch(tmp_path, contents, stages)
     assert (results.failures, results.alone, results.num_begun) == ({}, set(), len(contents))
     for file, made, content in zip(files, outputs_of(files), contents, strict=True):
-        expected, item = alone(Path(file.source_path), stages)
+        expected, item = alone(Path(file[1]), stages)
         number = files.index(file)
         assert made == expected, f"{len(content)} bytes"
         assert list(results.figures[3 * number : 3 * number + 2]) == [item.bytes_read, item.bytes_written]
@@ -98,14 +98,14 @@ def test_filters_and_stages_after_another_give_what_they_give_alone(tmp_path, fi
     results, files = run_batch(tmp_path, contents_of_many_sizes()[-4:], stages)
     assert (results.failures, results.alone) == ({}, set())
     for file, made in zip(files, outputs_of(files), strict=True):
-        assert made == alone(Path(file.source_path), stages)[0]
+        assert made == alone(Path(file[1]), stages)[0]
 
 
 def test_stages_that_watch_find_what_they_find_alone(tmp_path):
     """A digest that runs inside its neighbour is on the item in the end."""
     stages = fused(placed([Sha256Stage(), ZstdStage(), WriteStage()]))
     results, files = run_batch(tmp_path, [b"abc"], stages)
-    _, item = alone(Path(files[0].source_path), stages)
+    _, item = alone(Path(files[0][1]), stages)
     (found,) = item.findings
     assert found in results.attributes[0].values()
 
@@ -131,7 +131,7 @@ def test_one_corrupt_file_costs_one_file_and_names_its_stage(tmp_path):
     assert results.failures[1].stage == "unzstd"
     assert "'in1': it is not zstd data" in str(results.failures[1].error())
     assert "'in2'" in str(results.failures[2].error())
-    assert Path(files[0].temporary).read_bytes() == Path(files[3].temporary).read_bytes() == b"data" * 100
+    assert Path(files[0][3]).read_bytes() == Path(files[3][3]).read_bytes() == b"data" * 100
 
 
 class Remembering(ByteStage):
@@ -199,7 +199,7 @@ def test_a_batch_ends_when_its_time_is_up(tmp_path):
     """The files that were not begun are not in the results, and have left nothing."""
     results, files = run_batch(tmp_path, [b"a", b"b", b"c"], [ZstdStage(), WriteStage()], budget_s=0.0)
     assert results.num_begun == 1
-    assert [os.path.exists(file.temporary) for file in files] == [True, False, False]
+    assert [os.path.exists(temporary) for *_, temporary in files] == [True, False, False]
 
 
 class Closing(ByteStage):
