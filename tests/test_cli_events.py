@@ -82,6 +82,23 @@ def test_what_cannot_be_told_is_refused_before_the_run(tmp_path, args, words):
     assert os.listdir(tmp_path) == ["in"]
 
 
+def test_what_stands_behind_json_without_its_sign_is_an_input(tmp_path):
+    """``--json a.log`` tells of a.log on standard output; behind ``--`` it is no option at all."""
+    (tmp_path / "a.log").write_bytes(b"data")
+    (tmp_path / "--json").write_bytes(b"data")
+    done = mpp("run", "zstd", "--json", "a.log", "--", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    items = [event["path"] for event in events_of(done.stdout) if event["event"] == "item"]
+    assert sorted(items) == ["--json", "a.log"]
+
+
+def test_where_json_is_a_flag_it_stays_one():
+    """That of ``mpp check`` takes no value."""
+    done = mpp("check", "zstd", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)
+
+
 def test_a_reader_of_events_that_goes_away_ends_the_run_as_it_ends_any_writer(tmp_path):
     """By SIGPIPE; and no temporary is left."""
     for number in range(50):
