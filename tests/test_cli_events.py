@@ -39,6 +39,7 @@ def test_a_run_is_told_on_standard_output(tmp_path):
     statuses = {"a.log": "skipped", "ä b.log": "done", "Ywr/LmxvZw==": "done", "missing.log": "failed"}
     assert {path: item["status"] for path, item in items.items()} == statuses
     assert items["missing.log"]["errors"][0]["errno"] == "ENOENT"
+    assert items["ä b.log"]["seconds"] > 0
     assert items["ä b.log"]["bytes_in"] == 1000 * len(names[1])
     assert items["ä b.log"]["bytes_out"] == os.path.getsize(tmp_path / "ä b.log.zst")
     summary = events[-1]
@@ -55,6 +56,7 @@ def test_where_data_goes_to_standard_output_events_go_to_a_file(tmp_path):
     events = events_of((tmp_path / "events").read_bytes())
     (item,) = (event for event in events if event["event"] == "item")
     assert (item["path"], item["name"], item["bytes_in"]) == (None, "stdin", 4000)
+    assert 0 < item["seconds"] < TIMEOUT_S
     assert events[-1]["event"] == "summary"
 
 
