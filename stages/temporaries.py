@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 #: What cannot be asked, another machine's or an earlier boot's, is taken for dead when it was left alone so long.
 FOREIGN_MAX_AGE_S: Final = 24 * 3600
-_NAME: Final = re.compile(r"\.mpp-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?[0-9a-f-]{1,40}\.tmp")
+_NAME: Final = re.compile(r"\.mpp-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?[0-9a-f-]{1,40}\.tmp", re.ASCII)
 _START_FIELD: Final = 22
 _UNKNOWN: Final = "00000000"
 

@@ -270,8 +270,9 @@ def test_a_terminal_shows_figures_without_a_bar_where_no_size_is_known():
 
 
 def test_no_color_is_obeyed():
-    """The bar is drawn in no colour."""
+    """The bar is drawn in no colour, and what is done differs all the same from what is left."""
     shown = seen_on_a_terminal("zstd", "--size-hint", "1GB", until=b" left", NO_COLOR="1")
+    assert "\N{BOX DRAWINGS LIGHT HORIZONTAL}" in shown
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", shown)
 
 

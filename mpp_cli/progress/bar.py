@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _FIRST_DRAW_S: Final = 0.3
 #: Smooth to the eye; each drawing costs about a millisecond.
 _REDRAW_S: Final = 0.2
-_CELL: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
+#: A full cell and an empty one, which differ without colours too; and in terminals that know no more than ASCII.
+_CELLS: Final = ("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "\N{BOX DRAWINGS LIGHT HORIZONTAL}")
+_ASCII_CELLS: Final = ("#", "-")
 
 
 class BarReporter:
@@ -45,7 +47,7 @@ class BarReporter:
         width = console.width
         self._take_back_folded(console, width)
         # Not to the last column: some terminals fold a line that ends there.
-        text, self._lengths = _drawn(figures, width - 1)
+        text, self._lengths = _drawn(figures, width - 1, is_ascii=console.options.ascii_only)
         self._live.update(text, refresh=True)
 
     def say(self, text: str) -> None:
@@ -92,7 +94,7 @@ def _started() -> Live:
     return live
 
 
-def _drawn(figures: Figures, width: int) -> tuple[Text, list[int]]:
+def _drawn(figures: Figures, width: int, *, is_ascii: bool) -> tuple[Text, list[int]]:
     """The lines, and how many columns each takes."""
     from rich.cells import cell_len
     from rich.text import Text
@@ -100,11 +102,15 @@ def _drawn(figures: Figures, width: int) -> tuple[Text, list[int]]:
     line = first_line(figures, width)
     text = Text(no_wrap=True, overflow="crop", end="")
     if line.cells:
-        text.append(_CELL * line.full, "green")
-        text.append(_CELL * (line.cells - line.full), "bright_black")
+        full, empty = _ASCII_CELLS if is_ascii else _CELLS
+        text.append(full * line.full, "green")
+        text.append(empty * (line.cells - line.full), "bright_black")
         text.append(" ")
     text.append(line.words)
     names = name_lines(figures, width, cell_len)
+    if is_ascii:
+        # Else each of what cannot be written would take the room of its escape.
+        names = ["".join(char if char.isascii() else "?" for char in name) for name in names]
     for name in names:
         text.append(f"\n{name}", "dim")
     first = (line.cells + 1 if line.cells else 0) + len(line.words)
