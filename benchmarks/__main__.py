@@ -32,6 +32,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "resume": ("cli_resume", "run"),
     "pass_through": ("pass_through", "run"),
     "line_filter": ("line_filter", "run"),
+    "inputs": ("cli_inputs", "run"),
 }
 
 

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from typer.core import TyperCommand, TyperGroup
 
-#: Options that may stand alone, and then mean standard output; a value needs the "=".
-_OPTIONAL_VALUE: Final = ("--json",)
+#: Options that may stand alone, and then mean standard output, in a command where they are no flags; a value needs
+#: the "=".
+_OPTIONAL_VALUE: Final = frozenset({"--json"})
 _ORDER: Final = "mpp_cli.order"
 
 
@@ -25,7 +26,9 @@ class LeanCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # Click's options whose value may be left out take the next argument for it; that may be an input.
         end = args.index("--") if "--" in args else len(args)
-        given = [f"{arg}=-" if arg in _OPTIONAL_VALUE else arg for arg in args[:end]]
+        alone = {name for each in self.params if not getattr(each, "is_flag", True) for name in each.opts}
+        alone &= _OPTIONAL_VALUE
+        given = [f"{arg}=-" if arg in alone else arg for arg in args[:end]]
         return super().parse_args(ctx, [*given, *args[end:]])
 
     def make_parser(self, ctx: Any) -> Any:

@@ -212,7 +212,7 @@ def _run_batch(
             window=1 if goes_to_stdout else _UNITS_AHEAD * jobs,
             workers=jobs,
             small_bytes=-1 if stage_for_small_files is None else stage_for_small_files.limit_bytes,
-            keep_order=options.keep_order,
+            keep_order=options.keep_order or goes_to_stdout,
             fail_fast=options.fail_fast,
             items_total=None if search.is_open_ended else len(options.inputs),
             total_bytes=total_bytes,

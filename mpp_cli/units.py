@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
@@ -103,7 +104,9 @@ def unpack(unit: Unit, future: Future[object]) -> Answer:
         entry = unit.entries[0]
         if entry.was_lost:
             errors = [_once_more(error) for error in errors]
-        return Answer([Ended(entry, errors)])
+        begun_ns = entry.job.item.begun_ns
+        seconds = (time.monotonic_ns() - begun_ns) / 1e9 if begun_ns else 0.0
+        return Answer([Ended(entry, errors, seconds=seconds)])
     if not errors:
         return _unpack_batch(unit.entries, unit.item.results)  # type: ignore[attr-defined]
     if isinstance(errors[0], (PipelineBroken, PipelineTerminated)):

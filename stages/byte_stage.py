@@ -7,6 +7,7 @@ import copy
 import functools
 import inspect
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -168,6 +169,7 @@ class ByteStage(SubprocessPipelineStage):
             with contextlib.closing(PipeConnectionIO(item.pipe_in, is_write=False)) as pipe:
                 yield pipe
             return
+        item.begun_ns = time.monotonic_ns()
         with contextlib.closing(_open_source(item)) as source:
             yield source
             item.bytes_read = source.bytes_read

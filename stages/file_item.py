@@ -78,6 +78,8 @@ class FileItem(PipelineWorkItem):
         "target",
     )
 
+    #: When the first stage began, by the clock that all processes share (time.monotonic_ns()); 0: never.
+    begun_ns: int = 0
     #: Bytes that the first stage has read from the source.
     bytes_read: int = 0
     #: Bytes that the sink has made of them.

@@ -39,6 +39,7 @@ def test_a_run_is_told_on_standard_output(tmp_path):
     statuses = {"a.log": "skipped", "ä b.log": "done", "Ywr/LmxvZw==": "done", "missing.log": "failed"}
     assert {path: item["status"] for path, item in items.items()} == statuses
     assert items["missing.log"]["errors"][0]["errno"] == "ENOENT"
+    assert items["ä b.log"]["seconds"] > 0
     assert items["ä b.log"]["bytes_in"] == 1000 * len(names[1])
     assert items["ä b.log"]["bytes_out"] == os.path.getsize(tmp_path / "ä b.log.zst")
     summary = events[-1]
@@ -55,6 +56,7 @@ def test_where_data_goes_to_standard_output_events_go_to_a_file(tmp_path):
     events = events_of((tmp_path / "events").read_bytes())
     (item,) = (event for event in events if event["event"] == "item")
     assert (item["path"], item["name"], item["bytes_in"]) == (None, "stdin", 4000)
+    assert 0 < item["seconds"] < TIMEOUT_S
     assert events[-1]["event"] == "summary"
 
 
@@ -80,6 +82,23 @@ def test_what_cannot_be_told_is_refused_before_the_run(tmp_path, args, words):
     (line,) = lines_of(done)
     assert words in line
     assert os.listdir(tmp_path) == ["in"]
+
+
+def test_what_stands_behind_json_without_its_sign_is_an_input(tmp_path):
+    """``--json a.log`` tells of a.log on standard output; behind ``--`` it is no option at all."""
+    (tmp_path / "a.log").write_bytes(b"data")
+    (tmp_path / "--json").write_bytes(b"data")
+    done = mpp("run", "zstd", "--json", "a.log", "--", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    items = [event["path"] for event in events_of(done.stdout) if event["event"] == "item"]
+    assert sorted(items) == ["--json", "a.log"]
+
+
+def test_where_json_is_a_flag_it_stays_one():
+    """That of ``mpp check`` takes no value."""
+    done = mpp("check", "zstd", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)
 
 
 def test_a_reader_of_events_that_goes_away_ends_the_run_as_it_ends_any_writer(tmp_path):

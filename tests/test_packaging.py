@@ -52,7 +52,7 @@ def test_it_holds_exactly_the_three_packages(checkout, wheel):
         f"{inside}/{file.relative_to(checkout / folder).as_posix()}"
         for inside, folder in PACKAGES.items()
         for file in (checkout / folder).rglob("*")
-        if file.suffix == ".py" or file.name == "py.typed"
+        if file.suffix in (".py", ".json") or file.name == "py.typed"
     }
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
