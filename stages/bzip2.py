@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from .byte_stage import ByteStage
 from .bzip2_bits import BitStream, take_apart
-from .checks import check_whole_number
-from .parallel_blocks import BlockFormat, BlockStage
+from .checks import Between, check_whole_number
+from .parallel_blocks import MAX_THREADS, BlockFormat, BlockStage
 
 _MAX_LEVEL: Final = 9
 _BYTES_PER_LEVEL: Final = 100_000
@@ -29,7 +29,12 @@ class Bzip2Stage(BlockStage):
     name = "bzip2"
     adds_suffix = ".bz2"
 
-    def __init__(self, level: int = 9, threads: int | None = None, roundtrip: bool = False) -> None:
+    def __init__(
+        self,
+        level: Annotated[int, Between(1, _MAX_LEVEL)] = 9,
+        threads: Annotated[int, Between(1, MAX_THREADS)] | None = None,
+        roundtrip: bool = False,
+    ) -> None:
         super().__init__(threads, roundtrip)
         self.level = check_whole_number("level", level, 1, _MAX_LEVEL)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
-from .checks import check_whole_number
+from .checks import Between, check_whole_number
 from .file_item import FileItem
 from .pass_through import PassThroughStage
 from .taps import Watch
@@ -117,7 +117,7 @@ class B2Stage(DigestStage):
 
     name = "b2"
 
-    def __init__(self, length: int = 512) -> None:
+    def __init__(self, length: Annotated[int, Between(8, 512)] = 512) -> None:
         super().__init__()
         self.length = check_whole_number("length", length, 8, 512)
         if length % 8:
@@ -136,7 +136,7 @@ class Blake3Stage(DigestStage):
 
     name = "blake3"
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: Annotated[int, Between(1, 256)] = 1) -> None:
         super().__init__()
         self.threads = check_whole_number("threads", threads, 1, 256)
 

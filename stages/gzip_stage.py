@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from .byte_stage import ByteStage
-from .checks import check_whole_number
-from .parallel_blocks import BlockFormat, BlockStage
+from .checks import Between, check_whole_number
+from .parallel_blocks import MAX_THREADS, BlockFormat, BlockStage
 
 #: So many bytes a block: the 5 bytes behind each and a compressor's start do not count, and an input of a few MiB is
 #: already shared by several cores.
@@ -41,7 +41,12 @@ class GzipStage(BlockStage):
     name = "gzip"
     adds_suffix = ".gz"
 
-    def __init__(self, level: int = 6, threads: int | None = None, roundtrip: bool = False) -> None:
+    def __init__(
+        self,
+        level: Annotated[int, Between(0, _MAX_LEVEL)] = 6,
+        threads: Annotated[int, Between(1, MAX_THREADS)] | None = None,
+        roundtrip: bool = False,
+    ) -> None:
         super().__init__(threads, roundtrip)
         self.level = check_whole_number("level", level, 0, _MAX_LEVEL)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from atbu.mp_pipeline.exception import PipelineError
 
 from .byte_stage import ByteStage
-from .checks import check_whole_number
-from .parallel_blocks import BlockFormat, BlockStage
+from .checks import Between, check_whole_number
+from .parallel_blocks import MAX_THREADS, BlockFormat, BlockStage
 
 #: The format's largest block, and that of ``lz4`` itself.
 _BLOCK_BYTES: Final = 4 << 20
@@ -35,7 +35,12 @@ class Lz4Stage(BlockStage):
     name = "lz4"
     adds_suffix = ".lz4"
 
-    def __init__(self, level: int = 1, threads: int | None = None, roundtrip: bool = False) -> None:
+    def __init__(
+        self,
+        level: Annotated[int, Between(1, _MAX_LEVEL)] = 1,
+        threads: Annotated[int, Between(1, MAX_THREADS)] | None = None,
+        roundtrip: bool = False,
+    ) -> None:
         super().__init__(threads, roundtrip)
         self.level = check_whole_number("level", level, 1, _MAX_LEVEL)
 

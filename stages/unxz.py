@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
-from .checks import check_whole_number
+from .checks import Between, check_whole_number
 from .member_decoding import Decoder, MemberInput, MemberStage
 
 MAGIC: Final = b"\xfd7zXZ\x00"
@@ -32,7 +32,7 @@ class UnxzStage(MemberStage):
     format_name = "xz"
     magic_bytes = len(MAGIC)
 
-    def __init__(self, memory_mib: int = _DEFAULT_MEMORY_MIB) -> None:
+    def __init__(self, memory_mib: Annotated[int, Between(1, _MAX_MEMORY_MIB)] = _DEFAULT_MEMORY_MIB) -> None:
         super().__init__()
         self.memory_mib = check_whole_number("memory_mib", memory_mib, 1, _MAX_MEMORY_MIB)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from .byte_stage import ByteStage
-from .checks import check_flag, check_whole_number
-from .parallel_blocks import BlockFormat, BlockStage
+from .checks import Between, check_flag, check_whole_number
+from .parallel_blocks import MAX_THREADS, BlockFormat, BlockStage
 from .xz_container import Block, Index, stream_header, take_apart
 
 _MAX_LEVEL: Final = 9
@@ -41,7 +41,11 @@ class XzStage(BlockStage):
     adds_suffix = ".xz"
 
     def __init__(
-        self, level: int = 6, extreme: bool = False, threads: int | None = None, roundtrip: bool = False
+        self,
+        level: Annotated[int, Between(0, _MAX_LEVEL)] = 6,
+        extreme: bool = False,
+        threads: Annotated[int, Between(1, MAX_THREADS)] | None = None,
+        roundtrip: bool = False,
     ) -> None:
         super().__init__(threads, roundtrip)
         self.level = check_whole_number("level", level, 0, _MAX_LEVEL)
