@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import io
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from .byte_stage import ByteStage, FilterStage
-from .checks import Between, check_whole_number
+from .checks import check_whole_number
 from .file_item import FileItem
 from .functions import apply_to_chunks, apply_to_lines
 
@@ -59,12 +59,7 @@ class LinesStage(_AppliedFunction):
         'use = "lines"\nfunction = "./filters.py:drop"\nword = "DEBUG"  # drop(line, word="DEBUG")'
     )
 
-    def __init__(
-        self,
-        function: str | Callable[..., bytes | None],
-        processes: Annotated[int, Between(1, _MAX_PROCESSES)] = 1,
-        **options: Any,
-    ) -> None:
+    def __init__(self, function: str | Callable[..., bytes | None], processes: int = 1, **options: Any) -> None:
         super().__init__(function, options)
         self.processes = check_whole_number("processes", processes, 1, _MAX_PROCESSES)
 
