@@ -44,9 +44,9 @@ class Finding:
     def some(self, may_go_on: Callable[[], bool]) -> Iterator[tuple[int, Job | Refused | Skipped]]:
         """A few more, with their numbers from 0 on, if ``may_go_on`` says so."""
         self._forget_descriptor()
-        end_s = time.monotonic() + _TIME_S
         if self.is_at_end or not may_go_on():
             return
+        end_s = time.monotonic() + _TIME_S
         for _ in range(_AT_ONCE):
             found = next(self._jobs, None)
             if found is None:

@@ -44,7 +44,7 @@ COUNTERS: Final = ("bytes_in", "bytes_out")
 #: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
 _COLLECT_AFTER: Final = 50_000
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
-_UNITS_AHEAD: Final = 3
+_UNITS_AHEAD: Final = 2
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,10 @@ class StopFlag:
     def look(self) -> None:
         """Within :meth:`held`, take in what has come since: before each further commit."""
         # A signal for the process that no thread has taken yet counts as having come.
-        for signum in signal.sigpending() & self._former.keys():
+        pending = signal.sigpending()
+        if not pending:
+            return
+        for signum in pending & self._former.keys():
             if signal.sigtimedwait({signum}, 0) is not None:
                 self._count(signal.Signals(signum))
 

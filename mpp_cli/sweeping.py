@@ -35,9 +35,9 @@ class Sweeper:
     def sweeping(self, jobs: Iterator[Found]) -> Iterator[Found]:
         """The same jobs; before one is given, its output's folder is swept."""
         for job in jobs:
-            if isinstance(job, Job) and isinstance(job.item.target, PathTarget):
-                target = job.item.target.final or os.path.abspath(job.item.target.path)
-                folder = target[: target.rfind("/")]
+            if isinstance(job, Job) and isinstance(target := job.item.target, PathTarget):
+                path = target.final or os.path.abspath(target.path)
+                folder = path[: path.rfind("/")]
                 if folder != self._last:
                     self._last = folder
                     self._enter(folder)

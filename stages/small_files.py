@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from atbu.mp_pipeline.counters import counter
 from atbu.mp_pipeline.descriptors import PassedDescriptor
+from atbu.mp_pipeline.exception import PipelineError
 from atbu.mp_pipeline.plain_stages import look_at
 from atbu.mp_pipeline.stage import PipelineStage, SubprocessPipelineStage
 from atbu.mp_pipeline.stage_run import describe_failure, portable_failure, with_worker_traceback
@@ -56,7 +57,7 @@ class FileFailure(NamedTuple):
     def error(self) -> BaseException:
         """The error, as it would have come from a worker that had this file alone."""
         error, text = pickle.loads(self.pickled)
-        if not hasattr(error, "stage"):
+        if not isinstance(error, PipelineError):
             error.add_note(f"in stage {self.stage!r}")
         return with_worker_traceback(error, text)
 

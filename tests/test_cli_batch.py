@@ -202,6 +202,35 @@ def test_max_memory_that_one_file_exceeds_is_refused(tmp_path):
     assert line.startswith("mpp: --max-memory: one input alone may take 1,024 MiB, most of it (1,024 MiB) in stage")
 
 
+MEETING = """
+import os
+import time
+from mpp_stages.byte_stage import ByteStage
+
+class Meeting(ByteStage):
+    adds_suffix = ".out"
+
+    def run(self, reader, writer, item):
+        open(f"here-{item.name}", "x").close()
+        while not (os.path.exists("here-a") and os.path.exists("here-b")):
+            time.sleep(0.005)
+        while reader.read1(1 << 20):
+            pass
+
+stages = [Meeting()]
+"""
+
+
+def test_as_many_large_files_at_once_as_jobs(tmp_path):
+    """Each has a worker for every stage: two of them can wait for each other."""
+    (tmp_path / "meet.py").write_text(MEETING)
+    for name in "ab":
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(5 << 20)
+    done = mpp("run", "-j2", "./meet.py:stages", "a", "b", cwd=tmp_path)
+    assert (done.returncode, outputs(tmp_path)) == (0, ["a", "b"]), done.stderr
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A folder with room for 256 KiB."""
