@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from byte_chains import (
@@ -31,6 +32,7 @@ from mpp_stages.byte_stage import (
     chunk_filter,
     line_filter,
 )
+from mpp_stages.checks import Between
 from mpp_stages.errors import StageDataError
 from mpp_stages.file_item import DescriptorSource, DescriptorTarget, FileItem, source_of
 from mpp_stages.options import REQUIRED, describe_options
@@ -487,8 +489,8 @@ def test_options_are_what_the_signature_says():
     """Of a class and of a function, with types, defaults and the words of the Args section."""
     found = {option.name: option for option in describe_options(ZstdStage)}
     assert list(found) == ["level", "threads", "long", "checksum", "roundtrip"]
-    assert (found["level"].annotation, found["level"].default) == (int, 3)
-    assert found["threads"].annotation == int | None
+    assert (found["level"].annotation, found["level"].default) == (Annotated[int, Between(1, 22)], 3)
+    assert found["checksum"].annotation is bool
     assert found["level"].doc.startswith("From 1, the fastest, to 22")
     assert all(option.doc for option in found.values())
     times, between = describe_options(repeat)

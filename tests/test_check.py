@@ -106,7 +106,8 @@ def test_the_json_has_the_documented_fields(folder, checkout):
     stage = {
         "number": 2, "name": "zstd", "use": "zstd", "added": False, "runs_in": "process", "inside": None,
         "then": "pipe",
-        "options": {"level": 9, "threads": None, "long": None, "checksum": True}, "given": ["level"], "timeout": None,
+        "options": {"level": 9, "threads": None, "long": None, "checksum": True, "roundtrip": False},
+        "given": ["level"], "timeout": None,
         "retries": 1, "adds_suffix": ".zst", "strips_suffixes": [],
     }  # fmt: skip
     assert plan["stages"][1] == stage | {"memory_bytes": plan["stages"][1]["memory_bytes"]}

@@ -24,7 +24,7 @@ def terminal():
     ("args", "words"),
     [
         (["zst"], "there is no pipeline 'zst' (did you mean 'zstd'?)"),
-        (["xyz"], "there is no pipeline 'xyz'; there are"),
+        (["qqqq"], "there is no pipeline 'qqqq'; there are"),
         (["nowhere.toml"], "nowhere.toml: No such file or directory"),
         (["pipline.toml"], "(did you mean 'pipeline.toml'?)"),
         (["./nowhere.py:stages"], "there is no file './nowhere.py'"),
