@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 COUNTERS: Final = ("bytes_in", "bytes_out")
 #: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
 _COLLECT_AFTER: Final = 50_000
+#: A worker that has answered waits for the pipeline's thread, and that one for this, which many files keep busy.
+_SWITCH_S: Final = 0.0005
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
 _UNITS_AHEAD: Final = 2
 
@@ -197,6 +199,7 @@ def _run_batch(
         # One long file leaves workers for the others. Idle ones keep memory, which --max-memory is about.
         max_workers=jobs if search.is_one_file or limits.max_memory else jobs * len(stages),
     )
+    sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_COLLECT_AFTER)  # here alone: what the stages do in workers is not known
     stop = StopFlag()
     stop.install()
