@@ -20,8 +20,12 @@ _OTHER_BYTES: Final = 8 << 20
 _FAR_TABLE_SHIFT: Final = 4
 
 
-def compression_bytes(level: int, threads: int, long: int | None) -> int:
-    """What compressing one large input takes at most. Loads zstandard, which knows the levels' tables."""
+def compression_bytes(level: int, threads: int, long: int | None, job_bytes: int | None) -> int:
+    """What compressing one large input takes at most. Loads zstandard, which knows the levels' tables.
+
+    Args:
+        job_bytes: The size of the pieces that threads work on, where it is not zstd's own choice.
+    """
     from zstandard import ZstdCompressionParameters
 
     parameters = ZstdCompressionParameters.from_level(level)
@@ -32,7 +36,7 @@ def compression_bytes(level: int, threads: int, long: int | None) -> int:
     else:
         cycle_log = parameters.chain_log - (parameters.strategy >= _FIRST_TREE_STRATEGY)
         job_log = max(_MIN_FAR_JOB_LOG, cycle_log + 3)
-    job = 1 << min(job_log, _MAX_JOB_LOG)
+    job = job_bytes or 1 << min(job_log, _MAX_JOB_LOG)
     buffered = max((1 << window_log) if long is not None else 0, threads * job) + _SLACK_JOBS * job
     tables = threads * context + ((1 << window_log) >> _FAR_TABLE_SHIFT if long is not None else 0)
     # Each portion's output is kept until those before it have been written; data that zstd cannot shrink fills it.
