@@ -21,6 +21,8 @@ class PassThroughStage(ByteStage):
     is_pass_through: ClassVar[bool] = True
     #: What it finds is a digest, a finding of the kind ``kind``.
     is_digest: ClassVar[bool] = False
+    #: It compares them with a file's, and so cannot stand between stages that change them.
+    needs_file_bytes: ClassVar[bool] = False
     #: Where it stands in its pipeline, counted from 0, and whether the bytes it sees there are the source's, the
     #: output's, or both; set by the planner.
     position: int | None = None
