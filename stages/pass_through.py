@@ -6,6 +6,7 @@ import io
 import os
 from typing import ClassVar
 
+from .buffers import new_buffer
 from .byte_stage import CHUNK_BYTES, ByteStage
 from .file_item import FileItem, Finding
 from .taps import Watch
@@ -50,7 +51,7 @@ class PassThroughStage(ByteStage):
 
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
         watch = self.watch(item)
-        buffer = memoryview(bytearray(CHUNK_BYTES))
+        buffer = new_buffer(CHUNK_BYTES)
         try:
             while n := reader.readinto1(buffer):
                 watch.update(buffer[:n])
