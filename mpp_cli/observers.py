@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from mpp_stages.file_item import Finding
+
     from .jobs import Job
     from .progress.figures import Figures
 
@@ -49,6 +51,7 @@ class ItemResult(NamedTuple):
         seconds: The time a worker was busy with it, as far as it is known.
         stage: The stage that failed, where one did and is known.
         errors: What went wrong, the cause first.
+        findings: What stages such as ``sha256`` and ``count`` have found out, in their order; only of a done input.
     """
 
     name: str
@@ -60,6 +63,7 @@ class ItemResult(NamedTuple):
     seconds: float = 0.0
     stage: str | None = None
     errors: Sequence[BaseException] = ()
+    findings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,14 @@ class Placed:
         return getattr(self.shape, "is_sink", False) is True
 
     @property
+    def is_pass_through(self) -> bool:
+        return getattr(self.shape, "is_pass_through", False) is True
+
+    @property
+    def needs_file_bytes(self) -> bool:
+        return getattr(self.shape, "needs_file_bytes", False) is True
+
+    @property
     def gives_bytes(self) -> bool:
         return self.needs_bytes and not self.is_sink
 
@@ -49,6 +57,7 @@ def order_faults(stages: Sequence[Placed]) -> Iterator[tuple[int | None, str]]:
 
     That a sink is missing at the end is no fault: it is added.
     """
+    yield from _lost_between(stages)
     giver: int | None = None  # the last stage whose bytes wait for a taker
     sink: Placed | None = None
     without: Placed | None = None  # the first stage that takes no bytes, and gives none
@@ -77,3 +86,21 @@ def order_faults(stages: Sequence[Placed]) -> Iterator[tuple[int | None, str]]:
             giver = None
     if stages and all(stage.shape is not None and not stage.needs_bytes for stage in stages):
         yield None, "no stage of it writes anything"
+
+
+def _lost_between(stages: Sequence[Placed]) -> Iterator[tuple[int, str]]:
+    """Stages that need the bytes of a file, and stand where no file has those that pass."""
+    end = next((number for number, stage in enumerate(stages) if stage.is_sink), len(stages))
+    for number, stage in enumerate(stages[:end]):
+        before, behind = stages[:number], stages[number + 1 : end]
+        if stage.needs_file_bytes and _change_bytes(before) and _change_bytes(behind):
+            yield (
+                number,
+                "it stands between stages that change the bytes, so no file has those that it sees; put it first, "
+                f"or last before '{SINK}'",
+            )
+
+
+def _change_bytes(stages: Sequence[Placed]) -> bool:
+    """Whether one of them is known to do more than to watch."""
+    return any(stage.shape is not None and not stage.is_pass_through for stage in stages)

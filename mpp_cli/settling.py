@@ -256,4 +256,5 @@ def _result(one: Ended, status: Status) -> ItemResult:
         one.seconds,
         one.stage,
         one.errors,
+        item.findings if status == "done" else (),
     )

@@ -56,8 +56,7 @@ def blocks_of_lines(stage: FunctionStage, reader: io.BufferedReader, item: FileI
     while chunk := reader.read1(_LINES_BYTES):
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            begun.append(chunk[:cut])
-            yield b"".join(begun)
+            yield b"".join((*begun, memoryview(chunk)[:cut]))  # a slice of the chunk itself would be one copy more
             begun, begun_bytes = [], 0
         begun.append(chunk[cut:])
         begun_bytes += len(chunk) - cut
@@ -71,7 +70,7 @@ def filtered_lines(stage: FunctionStage, lines: bytes) -> bytes:
     """What the function makes of a portion of whole lines."""
     # All the loops over lines are C's; a dropped line is None, and an empty one adds nothing either.
     function = functools.partial(stage.function, **stage.options) if stage.options else stage.function
-    made = list(filter(None, map(function, io.BytesIO(lines).readlines())))
+    made = list(filter(None, map(function, io.BytesIO(lines))))
     try:
         return b"".join(made)
     except TypeError:

@@ -193,14 +193,14 @@ def _next(source: IO[bytes]) -> bytes:
 
 def _read(file: IO[bytes], length: int) -> bytes:
     """All of ``length`` bytes; raises EOFError where there are fewer."""
-    data = bytearray(length)
-    view, have = memoryview(data), 0
-    while have < length:
-        n = file.readinto(view[have:])  # type: ignore[attr-defined]  # it is a raw file
-        if not n:
+    parts = []
+    while length:
+        part = os.read(file.fileno(), length)  # mostly all of it, and then there is nothing to copy
+        if not part:
             raise EOFError
-        have += n
-    return bytes(data)
+        parts.append(part)
+        length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

@@ -13,11 +13,11 @@ threads does not show in the output.
 from __future__ import annotations
 
 import io
-import mmap
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
+from .buffers import new_buffer
 from .byte_stage import ByteStage
 from .checks import check_flag, check_whole_number
 from .file_item import FileItem
@@ -69,7 +69,7 @@ def write_blocks(
     """
     block_bytes = block_format.block_bytes
     writer.write(block_format.head())
-    buffer = _new_buffer(block_bytes)
+    buffer = new_buffer(block_bytes)
     # To the full, however the data arrive: only then is a short block the last.
     n = reader.readinto(buffer)
     if n < block_bytes:
@@ -99,7 +99,7 @@ def _write_in_threads(
             history = bytes(buffer[n - history_bytes : n])
             while len(pending) >= threads + _READ_AHEAD_BLOCKS or (pending and pending[0][0].done()):
                 free.append(_write_first(pending, writer, block_format))
-            buffer = free.pop() if free else _new_buffer(block_bytes)
+            buffer = free.pop() if free else new_buffer(block_bytes)
             n = reader.readinto(buffer)
         while pending:
             _write_first(pending, writer, block_format)
@@ -114,11 +114,6 @@ def _write_first(
     future, buffer = pending.popleft()
     writer.write(block_format.join(future.result()))
     return buffer
-
-
-def _new_buffer(size: int) -> memoryview:
-    # Mapped and not allocated: of a large block's buffer a small input touches no more than it needs.
-    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 class BlockStage(ByteStage):

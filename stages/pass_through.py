@@ -6,6 +6,7 @@ import io
 import os
 from typing import ClassVar
 
+from .buffers import new_buffer
 from .byte_stage import CHUNK_BYTES, ByteStage
 from .file_item import FileItem, Finding
 from .taps import Watch
@@ -21,6 +22,8 @@ class PassThroughStage(ByteStage):
     is_pass_through: ClassVar[bool] = True
     #: What it finds is a digest, a finding of the kind ``kind``.
     is_digest: ClassVar[bool] = False
+    #: It compares them with a file's, and so cannot stand between stages that change them.
+    needs_file_bytes: ClassVar[bool] = False
     #: Where it stands in its pipeline, counted from 0, and whether the bytes it sees there are the source's, the
     #: output's, or both; set by the planner.
     position: int | None = None
@@ -48,7 +51,7 @@ class PassThroughStage(ByteStage):
 
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
         watch = self.watch(item)
-        buffer = memoryview(bytearray(CHUNK_BYTES))
+        buffer = new_buffer(CHUNK_BYTES)
         try:
             while n := reader.readinto1(buffer):
                 watch.update(buffer[:n])

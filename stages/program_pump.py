@@ -18,6 +18,7 @@ from atbu.mp_pipeline.exception import PipeConnectionAborted
 from atbu.mp_pipeline.fork_guard import OwnedDescriptor
 from atbu.mp_pipeline.pipe_descriptor import grow_pipe
 
+from .buffers import new_buffer
 from .byte_stage import CHUNK_BYTES
 from .errors import ProgramFailed
 from .supervised import SILENCE_S, SupervisedProgram
@@ -54,8 +55,8 @@ class ProgramPump:
         self._program: SupervisedProgram | None = None
         self._stdin: OwnedDescriptor | None = None
         self._stdout: OwnedDescriptor | None = None
-        self._buffer_in = memoryview(bytearray(CHUNK_BYTES))
-        self._buffer_out = memoryview(bytearray(CHUNK_BYTES))
+        self._buffer_in = new_buffer(CHUNK_BYTES)
+        self._buffer_out = new_buffer(CHUNK_BYTES)
         self._pending = self._buffer_in[:0]
         self._is_input_open = True
         self._has_ended = False

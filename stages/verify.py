@@ -34,6 +34,7 @@ class VerifyStage(PassThroughStage):
     """
 
     name = "verify"
+    needs_file_bytes: ClassVar[bool] = True
     path_options = ("checksums",)
     example: ClassVar[str | None] = 'use = "verify"\nchecksums = "SHA256SUMS"'
 

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 
+from .buffers import new_buffer
 from .byte_stage import CHUNK_BYTES, ByteStage
 from .checks import check_flag
 from .file_item import DescriptorTarget, FileItem, PathSource
@@ -63,7 +64,7 @@ class WriteStage(ByteStage):
         self.sync = sync
 
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
-        buffer = memoryview(bytearray(CHUNK_BYTES))
+        buffer = new_buffer(CHUNK_BYTES)
         while n := reader.readinto1(buffer):
             writer.write(buffer[:n])
 

@@ -22,13 +22,29 @@ class Sink(Bytes):
     is_sink = True
 
 
+class Watches(Bytes):
+    """Passes its bytes on."""
+
+    is_pass_through = True
+
+
+class Compares(Watches):
+    """Passes them on and compares them with a file's."""
+
+    needs_file_bytes = True
+
+
 class Item:
     """Has to do with no bytes."""
 
 
-SHAPES = {"b": Bytes, "s": Sink, "i": Item, "?": None}
+SHAPES = {"b": Bytes, "s": Sink, "i": Item, "w": Watches, "v": Compares, "?": None}
 TAKEN = "it needs bytes, and '{}' before it has taken them; put it before that"
 NONE = "it needs bytes, and '{}' before it gives none; put it before that"
+BETWEEN = (
+    "it stands between stages that change the bytes, so no file has those that it sees; put it first, or last before "
+    "'write'"
+)
 TWICE = "the output has been written by '{}' before; leave one of them out"
 LOST = "it gives bytes, and '{}' after it takes none; put 'write' between them"
 
@@ -52,6 +68,15 @@ LOST = "it gives bytes, and '{}' after it takes none; put 'write' between them"
         ("ibs", [(1, NONE.format("0i"))]),
         ("is", [(1, NONE.format("0i"))]),
         ("ii", [(None, "no stage of it writes anything")]),
+        ("vbs", []),
+        ("wvwbs", []),
+        ("bvwsi", []),
+        ("bv", []),
+        ("bvbs", [(1, BETWEEN)]),
+        ("bwvwvb", [(2, BETWEEN), (4, BETWEEN)]),
+        ("bv?", []),
+        ("?vb", []),
+        ("bsv", [(2, TAKEN.format("1s"))]),
         ("?", []),
         ("i?", []),
         ("b?i", []),

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mpp_stages.file_item import Finding
 
 from atbu.mp_pipeline.exception import PipelineWorkerDied
 from mpp_cli.events.observer import PROGRESS_INTERVAL_S, JsonEvents
@@ -117,6 +118,17 @@ def test_an_item_without_a_path_says_what_it_is():
     """Standard input has a name for people only."""
     event = fitting(item_event(ItemResult("stdin", None, "/out", "done", 1, 1), 2.0))
     assert (event["path"], event["name"], event["target"]) == (None, "stdin", "/out")
+
+
+def test_an_item_says_what_its_stages_have_found():
+    """Kind, value, and whose bytes they were; an input of which nothing was found has no such field."""
+    found = (Finding("sha256", "ab" * 32, "source"), Finding("lines", 3))
+    event = fitting(item_event(DONE._replace(findings=found), 2.0))
+    assert event["findings"] == [
+        {"kind": "sha256", "value": "ab" * 32, "of": "source"},
+        {"kind": "lines", "value": 3, "of": None},
+    ]
+    assert "findings" not in fitting(item_event(DONE, 2.0))
 
 
 def test_an_error_says_stage_class_and_errno():

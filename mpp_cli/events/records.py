@@ -49,6 +49,8 @@ def item_event(result: ItemResult, time_s: float) -> dict[str, Any]:
     event["bytes_in"] = result.bytes_in
     event["bytes_out"] = result.bytes_out
     event["seconds"] = round(result.seconds, 6)
+    if result.findings:
+        event["findings"] = [{"kind": one.kind, "value": one.value, "of": one.sees} for one in result.findings]
     if result.errors:
         event["errors"] = error_records(result.errors, result.stage)
     return event
