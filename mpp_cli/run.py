@@ -23,6 +23,7 @@ from .jobs import JobMaker, Search, is_stdin
 from .limits import Limits, apply_to_stages, jobs_within, read_limits
 from .observers import Observers, RunStart, RunSummary
 from .outcome import Outcome
+from .own_files import own_paths
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
@@ -95,6 +96,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     apply_to_stages(limits, definition.stages)
     if goes_to_stdout and not options.dry_run:
         _refuse_terminal(definition, options, stdio)
+    own = own_paths(options)
     watch_options = WatchOptions() if options.dry_run else options.watch
     with watching(watch_options, definition, stdio, goes_to_stdout) as watch:
         maker = JobMaker(
@@ -106,6 +108,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
             output_dir=options.output_dir,
             skip_existing=options.skip_existing,
             own_files=watch.own_files,
+            own_paths=own,
             is_done=watch.is_done if watch.is_resumed else None,
             command=options.command,
         )

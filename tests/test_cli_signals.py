@@ -82,6 +82,20 @@ def test_a_stop_signal_is_what_the_process_ends_by(tmp_path, signum):
     assert the_rest_of(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "args", [("-o", "out", "fifo"), ("-o", "fifo", "file"), ("--files-from", "fifo")], ids=["input", "output", "list"]
+)
+def test_a_fifo_without_another_end_does_not_hold_a_signal_up(tmp_path, args):
+    """To open one may take for ever, and nobody else would end it."""
+    (tmp_path / "file").write_bytes(b"data")
+    os.mkfifo(tmp_path / "fifo")
+    with started("run", "--json=events", "zstd", *args, cwd=tmp_path) as process:
+        wait_until(lambda: (tmp_path / "events").exists() and (tmp_path / "events").stat().st_size, "it has begun")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == -signal.SIGTERM
+    assert the_rest_of(tmp_path) == ["events", "fifo", "file"]
+
+
 def test_an_end_of_data_after_the_signal_is_no_end(tmp_path):
     """The flag is looked at before the commit: data that ends because its writer was stopped is not published."""
     with started("run", "zstd", "-o", "out", cwd=tmp_path, stdin=subprocess.PIPE) as process:
