@@ -31,7 +31,7 @@ from .remove_source import SourceRemover
 from .signals import StopFlag
 from .stdio import Stdio
 from .sweeping import Sweeper
-from .tell import tell
+from .tell import patient, tell
 from .watch_options import WatchOptions
 from .watching import STDOUT_PATHS, Watch, watching
 
@@ -98,7 +98,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
         _refuse_terminal(definition, options, stdio)
     own = own_paths(options)
     watch_options = WatchOptions() if options.dry_run else options.watch
-    with watching(watch_options, definition, stdio, goes_to_stdout) as watch:
+    with watching(watch_options, definition, stdio, goes_to_stdout) as watch, patient(watch.may_wait):
         maker = JobMaker(
             stdio,
             definition.stages,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import select
 import signal
 import subprocess
 from pathlib import Path
@@ -94,6 +96,20 @@ def test_a_fifo_without_another_end_does_not_hold_a_signal_up(tmp_path, args):
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == -signal.SIGTERM
     assert the_rest_of(tmp_path) == ["events", "fifo", "file"]
+
+
+def test_words_that_nobody_reads_do_not_hold_a_signal_up(tmp_path):
+    """A pager that waits at its first page has the run wait with it, but not for ever."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    missing = [f"{'x' * 100}{number}" for number in range(100)]  # a line each, of which the pipe takes a part
+    with started("run", "zstd", *missing, cwd=tmp_path, stderr=writer) as process, open(reader, "rb") as words:
+        os.close(writer)
+        wait_until(lambda: select.select([words], [], [], 0)[0], "a line was written")
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) in (-signal.SIGTERM, -signal.SIGINT)
+    assert the_rest_of(tmp_path) == []
 
 
 def test_an_end_of_data_after_the_signal_is_no_end(tmp_path):
