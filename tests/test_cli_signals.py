@@ -134,15 +134,17 @@ def test_named_files_under_way_are_finished_and_no_new_ones_begun(tmp_path):
         (tmp_path / name).write_bytes(b"data")
     os.mkfifo(tmp_path / "started")
     os.mkfifo(tmp_path / "go")
-    with started("run", "--jobs", "1", "./slow.py:stages", *"abcdef", cwd=tmp_path) as process:
+    with started("run", "--jobs", "1", "./slow.py:stages", "gone", *"abcdef", cwd=tmp_path) as process:
         with open(tmp_path / "started", "rb", buffering=0) as marker:
             marker.read(1)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
+            assert b"gone" in process.stderr.readline()
             assert b"SIGINT: stopping; again to stop at once" in process.stderr.readline()
         with open(tmp_path / "go", "wb"):
             pass
         assert process.wait(TIMEOUT_S) == -signal.SIGINT
+        assert b"--fail-fast" not in process.stderr.read()  # nobody has asked for that
     assert (tmp_path / "a.out").read_bytes() == b"data"
     assert not [name for name in the_rest_of(tmp_path) if name.endswith(".out") and name != "a.out"]
     assert not list(tmp_path.glob(".mpp-*"))
