@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from mpp_stages.endpoints import follow_links
 from mpp_stages.file_item import (
@@ -25,6 +25,7 @@ from mpp_stages.file_item import (
     Target,
     open_source,
     open_target,
+    own_descriptor,
     source_of,
 )
 from mpp_stages.naming import OutputNamer
@@ -35,10 +36,13 @@ from .errors import UsageProblem, shown
 from .inputs.finder import InputFinder, Search
 from .inputs.found import DONE_BEFORE, IS_OURS, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
 from .outputs import NamedTarget, Outputs
+from .patience import patiently
 from .stdio import Stdio
 
 if TYPE_CHECKING:
     from .from_command import Command
+
+T = TypeVar("T")
 
 STDOUT: Final = "-"
 _STDOUT_PATHS: Final = (STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -106,6 +110,7 @@ class JobMaker:
         output_dir: The folder for outputs that have a name for each input; None puts them beside their inputs.
         skip_existing: Whether inputs whose output is there are passed over.
         own_files: Files, by (st_dev, st_ino), that this run writes besides its outputs: journal, report.
+        own_paths: The real paths of those that have a name, also where they are not there yet, and their options.
         is_done: Whether an earlier run has made this output of this input; it is then skipped.
         command: What standard input stands for, where a command is the source.
     """
@@ -121,6 +126,7 @@ class JobMaker:
         output_dir: str | None = None,
         skip_existing: bool = False,
         own_files: Sequence[tuple[int, int]] = (),
+        own_paths: Mapping[str, str] | None = None,
         is_done: Callable[[FoundFile, str], bool] | None = None,
         command: Command | None = None,
     ) -> None:
@@ -130,6 +136,7 @@ class JobMaker:
         self._force = force
         self._is_done = is_done
         self._command = command
+        self._own_paths = own_paths
         self._own_files = {*own_files, *_regular_files(stdio.data_out, 2)}
         namer = OutputNamer(stages)
         # Within one tree names differ, and outputs that follow them one to one differ too.
@@ -140,6 +147,7 @@ class JobMaker:
             force=force,
             skip_existing=skip_existing,
             may_collide=may_collide,
+            own_paths=own_paths,
             is_done=is_done,
         )
 
@@ -164,7 +172,7 @@ class JobMaker:
         for plan in self.plans():
             if isinstance(plan, Plan):
                 try:
-                    yield self._job(plan)
+                    yield (yield from self._job(plan))
                 except (OSError, ValueError) as ex:
                     yield Refused(plan.name, ex)
             else:
@@ -192,7 +200,10 @@ class JobMaker:
 
     def _plan(self, found: FoundFile) -> Plan | Refused | Skipped:
         status = found.status
-        if status is not None and (status.st_dev, status.st_ino) in self._own_files:
+        own_files, own_paths = self._own_files, self._own_paths
+        if (status is not None and (status.st_dev, status.st_ino) in own_files) or (
+            own_paths and found.real in own_paths
+        ):
             if found.is_named:
                 raise OSError(errno.EINVAL, "Is written by this run, so it cannot be read too", found.name)
             return Skipped(found.name, IS_OURS, found.path)
@@ -200,37 +211,39 @@ class JobMaker:
             if self._is_done is not None and not is_stdout(self._output):
                 final = follow_links(os.path.abspath(self._output))
                 if self._is_done(found, final):
-                    return Skipped(found.name, DONE_BEFORE, found.path, final)
+                    return Skipped(found.name, DONE_BEFORE, found.path, final, status)
             return Plan(found, None)
         if status is None:
             raise ValueError(f"'{shown(found.name)}' is no regular file, so its output has no name: give -o FILE")
         target = self._outputs.target_of(found)
         return target if isinstance(target, Skipped) else Plan(found, target)
 
-    def _job(self, plan: Plan) -> Job:
+    def _job(self, plan: Plan) -> Generator[NotYet, None, Job]:
         found, named, command = plan
         if named is not None and isinstance(found, FoundFile):
             self._outputs.make_ready(found)
             item = FileItem(PathSource(found.path), PathTarget(named.shown, self._force, named.final), name=found.name)
             return Job(item, False, found.status)
         if command is not None:
-            return self._command_job(command)
+            return (yield from self._command_job(command))
         if isinstance(found, StandardInput):
             source, status = self._stdin(), None
         else:
             status = found.status
-            source = PathSource(found.path) if status is not None else open_source(found.name)
+            name = found.name
+            source = PathSource(found.path) if status is not None else (yield from _opened(name, open_source))
         try:
-            target = self._given_target()
+            target = yield from self._given_target()
         except BaseException:
             _close_ends(source)
             raise
         return Job(FileItem(source, target, name=plan.name), isinstance(source, DescriptorSource), status)
 
-    def _command_job(self, command: Command) -> Job:
+    def _command_job(self, command: Command) -> Generator[NotYet, None, Job]:
         from .from_command import command_job  # few runs have a command
 
-        target = self._given_target()  # first, for a command may have done something before it is ended again
+        # The target first, for a command may have done something before it is ended again.
+        target = yield from self._given_target()
         try:
             return command_job(command, target)
         except BaseException:
@@ -242,10 +255,12 @@ class JobMaker:
             raise OSError(errno.EBADF, "standard input is closed")
         return source_of(os.dup(self._stdio.take_stdin()))
 
-    def _given_target(self) -> Target:
+    def _given_target(self) -> Generator[NotYet, None, Target]:
         """What ``-o`` says, or standard output."""
-        if self._output is not None and not is_stdout(self._output):
-            return open_target(self._output, self._force, stdout=self._stdio.data_out)
+        output = self._output
+        if output is not None and not is_stdout(output):
+            stdout = self._stdio.data_out
+            return (yield from _opened(output, lambda path: open_target(path, self._force, stdout=stdout)))
         if self._stdio.out_was_closed:
             raise OSError(errno.EBADF, "standard output is closed")
         return DescriptorTarget(PassedDescriptor(os.dup(self._stdio.data_out)), "stdout")
@@ -254,6 +269,15 @@ class JobMaker:
 def is_stdout(name: str) -> bool:
     """Whether an argument of ``-o`` means standard output."""
     return name in _STDOUT_PATHS
+
+
+def _opened(path: str, opener: Callable[[str], T]) -> Generator[NotYet, None, T]:
+    """What ``opener`` makes of a path. A FIFO is opened only when somebody else opens its other end."""
+    try:
+        is_fifo = stat.S_ISFIFO(os.stat(path).st_mode) and own_descriptor(path) is None
+    except OSError:
+        is_fifo = False  # the opener says what is wrong
+    return (yield from patiently(lambda: opener(path))) if is_fifo else opener(path)
 
 
 def _regular_files(*descriptors: int) -> Iterator[tuple[int, int]]:

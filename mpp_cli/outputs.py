@@ -7,7 +7,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,6 +54,7 @@ class Outputs:
         skip_existing: Whether an input whose output is there is passed over.
         may_collide: Whether two inputs might get one output, or an output be met as an input. Where they cannot,
             nothing is remembered.
+        own_paths: Real paths at which the run writes something else, and the options that say so.
         is_done: Asked where an output is there: whether an earlier run, whose journal is gone on with, made it.
     """
 
@@ -65,6 +66,7 @@ class Outputs:
         force: bool,
         skip_existing: bool,
         may_collide: bool,
+        own_paths: Mapping[str, str] | None = None,
         is_done: Callable[[FoundFile, str], bool] | None = None,
     ) -> None:
         self._namer = namer
@@ -72,6 +74,7 @@ class Outputs:
         self._force = force
         self._skip_existing = skip_existing
         self._is_done = is_done
+        self._own_paths = own_paths
         self._taken = SeenNames() if may_collide else None
         self._real_output_dir = None if output_dir is None else os.path.join(os.path.realpath(output_dir), "")
         self._ready_folder = functools.lru_cache(_KNOWN_FOLDERS)(self._make_folder)
@@ -110,12 +113,16 @@ class Outputs:
             final = real = f"{self._real_output_dir}{kept}"
         if output == base and real == found.real:
             raise same_name(found.name)
+        if self._own_paths and real in self._own_paths:
+            raise OSError(
+                errno.EBUSY, f"That is the file of {self._own_paths[real]}: give it another name", shown_target
+            )
         if taken is not None and not taken.add(real):
             raise TargetTaken(shown_target)
         # Most are not there, and access() says so without an exception.
         if os.access(final, os.F_OK, follow_symlinks=False):
             if self._is_done is not None and self._is_done(found, final):
-                return Skipped(found.name, DONE_BEFORE, found.path, final)
+                return Skipped(found.name, DONE_BEFORE, found.path, final, found.status)
             if self._skip_existing:
                 return Skipped(found.name, EXISTS, found.path, final)
             self._refuse_existing(final, shown_target)

@@ -20,6 +20,7 @@ from mpp_stages.file_item import PathSource, PathTarget
 from .errors import shown
 
 if TYPE_CHECKING:
+    from .inputs.found import Skipped
     from .jobs import Job
 
 #: So many outputs at least are synced together: enough to share the disk's writes, few enough that a crash of the
@@ -81,10 +82,19 @@ class SourceRemover:
             error = OSError(errno.EINVAL, "Input and output have to be files for that")
             self._not_removed.append(NotRemoved(item.name, error))
             return
+        output = item.target.final or os.path.realpath(item.target.path)
+        self._add(Removal(item.name, item.source.path, _identity(job.status), output))
+
+    def done_before(self, skipped: Skipped) -> None:
+        """Have a source removed whose output an earlier run has made, but was killed before it had removed it."""
+        if skipped.done is not None and skipped.source_path is not None and skipped.target_path is not None:
+            removal = Removal(skipped.name, skipped.source_path, _identity(skipped.done), skipped.target_path)
+            self._add(removal)
+
+    def _add(self, removal: Removal) -> None:
         if not self._waiting:
             self._waiting_since_s = time.monotonic()
-        output = item.target.final or os.path.realpath(item.target.path)
-        self._waiting.append(Removal(item.name, item.source.path, _identity(job.status), output))
+        self._waiting.append(removal)
         if len(self._waiting) >= _PORTION and (self._is_idle() or len(self._waiting) >= _MOST_WAITING):
             self._join()
             self._begin()

@@ -23,6 +23,7 @@ from .jobs import JobMaker, Search, is_stdin
 from .limits import Limits, apply_to_stages, jobs_within, read_limits
 from .observers import Observers, RunStart, RunSummary
 from .outcome import Outcome
+from .own_files import own_paths
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
@@ -30,7 +31,7 @@ from .remove_source import SourceRemover
 from .signals import StopFlag
 from .stdio import Stdio
 from .sweeping import Sweeper
-from .tell import tell
+from .tell import patient, tell
 from .watch_options import WatchOptions
 from .watching import STDOUT_PATHS, Watch, watching
 
@@ -97,8 +98,9 @@ def run(options: RunOptions, stdio: Stdio) -> int:
     apply_to_stages(limits, definition.stages)
     if goes_to_stdout and not options.dry_run:
         _refuse_terminal(definition, options, stdio)
+    own = own_paths(options)
     watch_options = WatchOptions() if options.dry_run else options.watch
-    with watching(watch_options, definition, stdio, goes_to_stdout) as watch:
+    with watching(watch_options, definition, stdio, goes_to_stdout) as watch, patient(watch.may_wait):
         maker = JobMaker(
             stdio,
             definition.stages,
@@ -108,6 +110,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
             output_dir=options.output_dir,
             skip_existing=options.skip_existing,
             own_files=watch.own_files,
+            own_paths=own,
             is_done=watch.is_done if watch.is_resumed else None,
             command=options.command,
         )
@@ -122,7 +125,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
                 definition, options, stdio, limits, maker, search, goes_to_stdout, watch
             )
         _tell_end(outcome, figures, first_signal, options, stdio, search, goes_to_stdout)
-        status = _status(outcome, search)
+        status = _status(outcome, search, fail_fast=options.fail_fast and first_signal is None)
         signum = first_signal if first_signal is not None else signal.SIGPIPE if outcome.lost_reader else None
         if not watch.end(_summary(outcome, figures, status if signum is None else 128 + signum, first_signal)):
             status = status or exit_codes.FAILED
@@ -312,11 +315,11 @@ def _total_bytes(inputs: tuple[str, ...]) -> int | None:
     return total
 
 
-def _status(outcome: Outcome, search: Search) -> int:
+def _status(outcome: Outcome, search: Search, *, fail_fast: bool) -> int:
     if outcome.broken is not None:
         tell(f"mpp: {outcome.broken}")
         return exit_codes.FAILED
-    if outcome.was_cut_short and outcome.failed:
+    if fail_fast and outcome.was_cut_short and outcome.failed:
         tell("mpp: stopped after the first failure, as --fail-fast wants it; some inputs were not begun")
         return exit_codes.FAILED
     if outcome.failed or outcome.not_removed:

@@ -101,6 +101,8 @@ class Settler:
 
     def _skip(self, skipped: Skipped) -> None:
         self.outcome.skipped[skipped.reason] += 1
+        if self._remover is not None and skipped.done is not None:
+            self._remover.done_before(skipped)
         if self._verbose:
             self._reporter.say(f"mpp: {shown(skipped.name)}: skipped: {skipped.reason}")
         for observer in self._observers:

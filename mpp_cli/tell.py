@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+#: Of so many characters, however they are encoded or escaped, none is too much for a pipe of which poll() says that
+#: it has room (PIPE_BUF bytes).
+_PORTION_CHARS: Final = 400
+#: How often who waits for the reader looks whether to go on waiting.
+_LOOK_MS: Final = 100
+_STDERR: Final = 2
 
 
 class _LogFile:
@@ -14,12 +24,41 @@ class _LogFile:
     descriptor = -1
 
 
+class _Patience:
+    """Whether the reader of standard error may be waited for; None: as long as it takes."""
+
+    may_wait: Callable[[], bool] | None = None
+
+
 def tell(text: str) -> None:
     """Print one line on standard error, at once. Nobody listening is no reason to end a run."""
     note(text)
+    may_wait = _Patience.may_wait
     with contextlib.suppress(OSError):
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        if may_wait is None:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+            return
+        poll = select.poll()
+        poll.register(_STDERR, select.POLLOUT)
+        text += "\n"
+        for start in range(0, len(text), _PORTION_CHARS):
+            # A reader that takes nothing (a pager) holds the run up, but no stop signal.
+            while not poll.poll(0) and not poll.poll(_LOOK_MS if may_wait() else 0):
+                if not may_wait():
+                    return
+            sys.stderr.write(text[start : start + _PORTION_CHARS])
+            sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def patient(may_wait: Callable[[], bool]) -> Iterator[None]:
+    """Meanwhile :func:`tell` leaves out words that nobody reads, once ``may_wait`` says no."""
+    _Patience.may_wait = may_wait
+    try:
+        yield
+    finally:
+        _Patience.may_wait = None
 
 
 def note(text: str) -> None:

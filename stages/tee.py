@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from atbu.mp_pipeline.descriptors import PassedDescriptor
 from atbu.mp_pipeline.exception import InvalidStateError
@@ -43,6 +43,10 @@ class TeeStage(PassThroughStage):
         self.overwrite = check_flag("overwrite", overwrite)
         self._folder = os.getcwd()
         self._is_taken = False
+        self._replaced: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_replaced": set()}  # the parent's alone, and it grows
 
     def prepare(self, item: FileItem) -> None:
         path = os.path.join(self._folder, filled(self.file, item.name))
@@ -50,6 +54,12 @@ class TeeStage(PassThroughStage):
         is_forced = self.overwrite or (isinstance(target, PathTarget) and target.force)
         if isinstance(target, PathTarget) and os.path.abspath(target.path) == path:
             raise FileExistsError(errno.EEXIST, f"The stage {self.label!r} would write the output's own file", path)
+        if is_forced:
+            # Without force the second one finds the first one's file.
+            key = hash(path)
+            if key in self._replaced:
+                raise FileExistsError(errno.EEXIST, f"Another input of this run has the same {self.label!r}", path)
+            self._replaced.add(key)
         item.add_side_output(self.own_key, SideOutput(self._target(path, is_forced)))
 
     def _target(self, path: str, is_forced: bool) -> Target:

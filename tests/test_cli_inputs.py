@@ -106,6 +106,17 @@ def test_a_source_whose_output_failed_is_not_removed(tmp_path):
     assert (tmp_path / "there").read_bytes() == b"there"
 
 
+def test_a_resumed_run_removes_what_an_earlier_one_was_killed_before(tmp_path):
+    """Its output is there by the journal; a source that has changed since is done again, and so fails."""
+    make_tree(tmp_path, "d/a", "d/changed")
+    run = ("run", "zstd", "-r", "d", "--journal", "journal")
+    assert mpp(*run, cwd=tmp_path).returncode == 0
+    (tmp_path / "d/changed").write_bytes(b"something else")
+    done = mpp(*run, "--resume", "--remove-source", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert tree_of(tmp_path) == {"d/a.zst", "d/changed", "d/changed.zst", "journal"}
+
+
 def test_a_source_that_cannot_be_removed_is_told_status_1(tmp_path):
     """Its output is complete all the same."""
     make_tree(tmp_path, "d/x")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import select
 import signal
 import subprocess
 from pathlib import Path
@@ -82,6 +84,34 @@ def test_a_stop_signal_is_what_the_process_ends_by(tmp_path, signum):
     assert the_rest_of(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "args", [("-o", "out", "fifo"), ("-o", "fifo", "file"), ("--files-from", "fifo")], ids=["input", "output", "list"]
+)
+def test_a_fifo_without_another_end_does_not_hold_a_signal_up(tmp_path, args):
+    """To open one may take for ever, and nobody else would end it."""
+    (tmp_path / "file").write_bytes(b"data")
+    os.mkfifo(tmp_path / "fifo")
+    with started("run", "--json=events", "zstd", *args, cwd=tmp_path) as process:
+        wait_until(lambda: (tmp_path / "events").exists() and (tmp_path / "events").stat().st_size, "it has begun")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == -signal.SIGTERM
+    assert the_rest_of(tmp_path) == ["events", "fifo", "file"]
+
+
+def test_words_that_nobody_reads_do_not_hold_a_signal_up(tmp_path):
+    """A pager that waits at its first page has the run wait with it, but not for ever."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    missing = [f"{'x' * 100}{number}" for number in range(100)]  # a line each, of which the pipe takes a part
+    with started("run", "zstd", *missing, cwd=tmp_path, stderr=writer) as process, open(reader, "rb") as words:
+        os.close(writer)
+        wait_until(lambda: select.select([words], [], [], 0)[0], "a line was written")
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) in (-signal.SIGTERM, -signal.SIGINT)
+    assert the_rest_of(tmp_path) == []
+
+
 def test_an_end_of_data_after_the_signal_is_no_end(tmp_path):
     """The flag is looked at before the commit: data that ends because its writer was stopped is not published."""
     with started("run", "zstd", "-o", "out", cwd=tmp_path, stdin=subprocess.PIPE) as process:
@@ -104,15 +134,17 @@ def test_named_files_under_way_are_finished_and_no_new_ones_begun(tmp_path):
         (tmp_path / name).write_bytes(b"data")
     os.mkfifo(tmp_path / "started")
     os.mkfifo(tmp_path / "go")
-    with started("run", "--jobs", "1", "./slow.py:stages", *"abcdef", cwd=tmp_path) as process:
+    with started("run", "--jobs", "1", "./slow.py:stages", "gone", *"abcdef", cwd=tmp_path) as process:
         with open(tmp_path / "started", "rb", buffering=0) as marker:
             marker.read(1)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
+            assert b"gone" in process.stderr.readline()
             assert b"SIGINT: stopping; again to stop at once" in process.stderr.readline()
         with open(tmp_path / "go", "wb"):
             pass
         assert process.wait(TIMEOUT_S) == -signal.SIGINT
+        assert b"--fail-fast" not in process.stderr.read()  # nobody has asked for that
     assert (tmp_path / "a.out").read_bytes() == b"data"
     assert not [name for name in the_rest_of(tmp_path) if name.endswith(".out") and name != "a.out"]
     assert not list(tmp_path.glob(".mpp-*"))

@@ -86,7 +86,12 @@ def test_links_in_a_tree_are_neither_followed_nor_taken(tree):
     (tree / "d/link").symlink_to("a")
     (tree / "d/dangling").symlink_to("nothing")
     found = search_for("d", recursive=True)
-    assert [one.reason for one in found if isinstance(one, Skipped)] == [IS_LINK] * 3
+    skipped = [one for one in found if isinstance(one, Skipped)]
+    assert [one.reason for one in skipped] == [IS_LINK] * 3
+    # Events tell them by their paths, as everything that has one.
+    assert sorted(str(one.source_path) for one in skipped) == [
+        str(tree / "d" / name) for name in ("dangling", "link", "loop")
+    ]
     assert names([one for one in found if isinstance(one, FoundFile)]) == ["d/a", "d/b", "d/c/e/y", "d/c/x"]
 
 

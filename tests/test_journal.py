@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,24 @@ def is_done(path, output, header=HEADER) -> bool:
         return journal.is_done(*output[:4])
     finally:
         journal.close()
+
+
+def test_a_record_that_fits_in_part_only_spoils_no_other(path, tmp_path):
+    """A full disk takes the beginning of a line; what comes when there is room again stands on a line of its own."""
+    first, second = an_output(tmp_path, "first"), an_output(tmp_path, "second")
+    journal = journal_of(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.stat(path).st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            journal.before_publish(first)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.published(journal.before_publish(second))
+    journal.close()
+    journal = journal_of(path)
+    assert (journal.damaged, journal.is_done(*first[:4]), journal.is_done(*second[:4])) == (0, False, True)
+    journal.close()
 
 
 @given(st.integers(0, 2**40), OUTPUTS)

@@ -167,3 +167,17 @@ def test_wrong_options_of_the_sink_are_refused(options):
     """Set-id bits are no option either."""
     with pytest.raises(ValueError, match=r"mode|rename|times"):
         WriteStage(**options)
+
+
+def test_two_inputs_do_not_replace_each_others_second_output(folder):
+    """With --force too: the second one fails, and what is there from an earlier run is replaced."""
+    for name, data in (("p/x", b"1"), ("q/x", b"2"), ("plain-x", b"old")):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(data)
+    done = mpp("run", 'tee file="plain-{name}" | zstd', "--force", "p/x", "q/x", cwd=folder)
+    assert done.returncode == 3
+    assert any("Another input of this run has the same 'tee'" in line for line in lines_of(done))
+    kept = Path("plain-x").read_bytes()
+    assert kept in (b"1", b"2")
+    (output,) = folder.glob("?/x.zst")
+    assert unpacked(output.read_bytes()) == kept

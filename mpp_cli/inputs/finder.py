@@ -120,7 +120,7 @@ class InputFinder:
             return
         for found in candidates:
             if isinstance(found, FoundFile) and found.status is not None and not seen.add(found.real):
-                yield Skipped(found.name, IS_REPEATED)
+                yield Skipped(found.name, IS_REPEATED, found.path)
             else:
                 yield found
 

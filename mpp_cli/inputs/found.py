@@ -110,13 +110,15 @@ class Skipped:
 
     Attributes:
         reason: Few words, the same for many files.
-        target: The output that it would have had, where that is why.
+        target_path: The output that it would have had, where that is why.
+        done: What the source is, where an earlier run has made its output.
     """
 
     name: str
     reason: str
     source_path: str | None = None
     target_path: str | None = None
+    done: os.stat_result | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ def open_list(path: str) -> int:
     """
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    # Non-blocking is for a FIFO that has no writer yet: names_from() waits for one, and sees no end before it.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
 
 
 def _checked(name: bytes, separator: bytes, shown: str) -> str:

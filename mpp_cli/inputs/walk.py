@@ -73,7 +73,8 @@ class TreeWalk:
                         continue
                     levels.append((below, self._entries(below)))
                 elif path_filter is None or path_filter.takes_file(folder, base):
-                    yield Skipped(folder.shown + base, IS_LINK if entry.is_symlink() else IS_SPECIAL)
+                    reason = IS_LINK if entry.is_symlink() else IS_SPECIAL
+                    yield Skipped(folder.shown + base, reason, folder.path + base)
             except FileNotFoundError:
                 continue  # gone since it was listed: another run's temporary, say
             except OSError as ex:

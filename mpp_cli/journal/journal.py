@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -107,11 +108,14 @@ class Journal:
         return done_line(numbers) if numbers else b""
 
     def _append(self, data: bytes) -> None:
+        written = 0
         try:
-            written = os.write(self._descriptor, data)
-            while written < len(data):  # a full disk: the next write says so
+            while written < len(data):  # a full disk: the second write says so
                 written += os.write(self._descriptor, data[written:])
         except OSError as ex:
+            if written:  # a torn line would spoil the next one
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(ex.errno, ex.strerror, self._path) from None
 
     def _close_descriptor(self) -> None:
