@@ -139,6 +139,16 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.model.decide_all([])
 
     @_some("busy")
+    @rule(data=st.data(), is_decided=st.booleans())
+    def answer_together(self, data: st.DataObject, is_decided: bool) -> None:
+        """The engine reads several answers of a worker at once."""
+        key = data.draw(st.sampled_from(self.model.busy))
+        num_held = len(self.model.workers[key].held)
+        self.model.answer_together(key, data.draw(st.lists(after_run, min_size=1, max_size=num_held)))
+        if is_decided:
+            self.model.decide_all([])
+
+    @_some("busy")
     @rule(data=st.data())
     def begin_queued(self, data: st.DataObject) -> None:
         self.model.begin(data.draw(st.sampled_from(self.model.busy)))

@@ -120,6 +120,16 @@ class Dispatcher:
         if run.is_chain or run.has_timeout:
             self._engine.deadlines.track(run, members)
 
+    def go_on(self, worker: Worker, entries: Sequence[Entry]) -> None:
+        """Start the next runs of one stage of these entries, on the worker that has done their last."""
+        self._turn += 1  # the user's code has been asked since stages were looked at
+        is_queued = bool(worker.queue)
+        for entry in entries:
+            run = entry.run
+            assert type(run) is SoloRun
+            self._start_solo(entry, run, worker, is_queued)
+            is_queued = True
+
     def _start_solo(self, entry: Entry, run: SoloRun, worker: Worker, is_queued: bool) -> None:
         """The hot path: one item to one worker, no pipes."""
         if not run.num_pending:
