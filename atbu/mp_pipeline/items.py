@@ -32,7 +32,8 @@ class Items:
         self._engine = engine
         self._scheduler = engine.scheduler
         self._entries: set[Entry] = set()
-        self._taken_by_parts: dict[type, bytes | None] = {}
+        #: What class_taken_by_parts() has found.
+        self.taken_by_parts: dict[type, bytes | None] = {}
 
     # -- arrival
 
@@ -100,12 +101,12 @@ class Items:
     def class_taken_by_parts(self, cls: type[PipelineWorkItem]) -> bytes | None:
         """The pickle of an item's class if what such an item takes over of a copy are its attributes, no more."""
         try:
-            return self._taken_by_parts[cls]
+            return self.taken_by_parts[cls]
         except KeyError:
             known = None
             if cls.stage_complete is PipelineWorkItem.stage_complete and cls.user_obj is None:
                 known = self._engine.dispatcher.class_pickle(cls)
-            self._taken_by_parts[cls] = known
+            self.taken_by_parts[cls] = known
             return known
 
     def end_solo(self, run: SoloRun, answer: Any, is_by_parts: bool) -> bool:

@@ -204,7 +204,10 @@ class Workforce:
         try:
             if flags:
                 known, attributes = unpack_parts(payload)
-                takes_parts = known == self._items.class_taken_by_parts(type(member.entry.item))
+                cls = type(member.entry.item)
+                takes_parts = known == (
+                    self._items.taken_by_parts.get(cls) or self._items.class_taken_by_parts(cls)
+                )
                 answer: Any = attributes if takes_parts else self._unpacker.make(known, attributes)
             else:
                 takes_parts = False
