@@ -16,6 +16,9 @@ from .pipe_message import PIPE_CONN_MSG_CMD_DATA, PIPE_CONN_MSG_CMD_DATA_FINAL, 
 
 # Up to here copying the bytes once more costs less than a system call of its own for the next header.
 _SMALL_BYTES: Final = 4096
+# Up to here a message is taken by a read of its own for the header and one for the data, which gives the bytes object
+# at once; beyond, it seldom comes in one piece, and joining pieces costs more than reading in place.
+_WHOLE_BYTES: Final = 256 << 10
 # A message up to this size is read in place, which needs its whole memory before it has arrived; a longer one is
 # joined from pieces, so that no header makes a reader ask for more than this ahead of the data.
 _MAX_PIECE_BYTES: Final = 4 << 20
@@ -82,9 +85,36 @@ class PipeReader:
         cursor = self._cursor
         if cursor.kind is None and self._taken:
             return self._hand_out_all()
+        fd = self._connection._handle
+        if _SMALL_BYTES < cursor.known_bytes <= _WHOLE_BYTES and fd is not None and self._interrupt_fd is None:
+            chunk = self._read_like_before(fd)
+            if chunk is not None:
+                return chunk
         if cursor.kind == DATA or cursor.open_like_before() or self._enter_data(self._descriptor()):
             return self._take_rest()
         return self._hand_out_all()
+
+    def _read_like_before(self, fd: int) -> bytes | None:
+        """A message of the last one's size by one read; None where it is another, or not all there yet."""
+        cursor = self._cursor
+        try:
+            if cursor.kind is None and not (cursor.header_have or cursor.is_ended or self._failure is not None):
+                cursor.header_have = os.readv(fd, (cursor.header,))
+            if not cursor.open_like_before():
+                return None
+            left = cursor.left
+            chunk = os.read(fd, left)
+        except (BlockingIOError, ConnectionResetError):  # the long way waits for it, or says what it is
+            return None
+        got = len(chunk)
+        cursor.left = left - got
+        self.num_bytes += got
+        if got == left:
+            cursor.kind = None
+            return chunk
+        if got:
+            self._taken.append(chunk)
+        return None
 
     def read_all(self) -> bytes:
         """All data to the end."""
