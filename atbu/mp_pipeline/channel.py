@@ -208,7 +208,7 @@ class ParentChannel:
 
 def _split(data: bytes | bytearray) -> tuple[list[tuple[tuple[int, ...], bytes]], int]:
     """The whole frames at the start of ``data`` and how many bytes they take."""
-    frames = []
+    frames: list[tuple[tuple[int, ...], bytes]] = []
     at = 0
     end = len(data)
     unpack = HEADER.unpack_from
@@ -219,7 +219,7 @@ def _split(data: bytes | bytearray) -> tuple[list[tuple[tuple[int, ...], bytes]]
         if after > end:
             break
         payload = data[at + HEADER_BYTES : after]
-        frames.append((fields, bytes(payload) if is_copied else payload))
+        frames.append((fields, bytes(payload) if is_copied else payload))  # type: ignore[arg-type]
         at = after
     return frames, at
 

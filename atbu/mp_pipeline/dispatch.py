@@ -127,7 +127,7 @@ class Dispatcher:
         """Start the next runs of one stage of these entries, on the worker that has done their last."""
         self._turn += 1  # the user's code has been asked since stages were looked at
         items = [entry.item for entry in entries]
-        has_own_hook = any([cls.before_attempt is not _no_hook for cls in set(map(type, items))])
+        has_own_hook = any(type(item).before_attempt is not _no_hook for item in items)
         packed = [None] * len(items) if has_own_hook else self._pickler.pack_all(items)
         outbox, queue = worker.outbox, worker.queue
         stage_at_worker = -1

@@ -63,12 +63,32 @@ class PipeReader:
         """What another reader needs to go on from here."""
         return self._cursor, self._taken
 
-    def read_into(self, view: memoryview) -> int:
-        """Fill ``view`` with what is there of the current message, one byte at least; 0 means the end."""
+    def read_into(self, buffer: memoryview | bytearray) -> int:
+        """Fill ``buffer`` with what is there of the current message, one byte at least; 0 means the end."""
+        cursor = self._cursor
+        kind, size = cursor.kind, len(buffer)
+        fd = self._connection._handle
+        is_bare = fd is not None and self._interrupt_fd is None and not self._taken
+        if is_bare and kind is None and size == cursor.known_bytes and cursor.open_like_before():
+            # Most streams are copied in pieces of one size: _fill() for those in one piece, for each call can be told.
+            kind = DATA
+            try:
+                got = os.readv(fd, (buffer, cursor.header))
+            except (BlockingIOError, ConnectionResetError):
+                got = 0  # _fill() waits for it, or says what it is
+            if got >= size:
+                cursor.header_have = got - size
+                cursor.left = 0
+                cursor.kind = None
+                self.num_bytes += size
+                return size
+            if got:
+                cursor.left = size - got
+                self.num_bytes += got
+                return got
+        view = memoryview(buffer)
         if self._taken:
             return self._hand_out_into(view)
-        cursor = self._cursor
-        kind = cursor.kind
         if kind == DATA or (kind is None and cursor.open_like_before()) or self._enter_data(self._descriptor()):
             return self._fill(view)
         return 0
@@ -86,35 +106,33 @@ class PipeReader:
         if cursor.kind is None and self._taken:
             return self._hand_out_all()
         fd = self._connection._handle
-        if _SMALL_BYTES < cursor.known_bytes <= _WHOLE_BYTES and fd is not None and self._interrupt_fd is None:
-            chunk = self._read_like_before(fd)
-            if chunk is not None:
-                return chunk
+        if (
+            cursor.kind is None
+            and _SMALL_BYTES < cursor.known_bytes <= _WHOLE_BYTES
+            and fd is not None
+            and self._interrupt_fd is None
+            and not (cursor.is_ended or self._failure is not None)
+        ):
+            # Here too: a message of the last one's size, by one read that gives its bytes object at once.
+            try:
+                if not cursor.header_have:
+                    cursor.header_have = os.readv(fd, (cursor.header,))
+                if cursor.open_like_before():
+                    chunk = os.read(fd, cursor.left)
+                    got = len(chunk)
+                    self.num_bytes += got
+                    if got == cursor.left:
+                        cursor.left = 0
+                        cursor.kind = None
+                        return chunk
+                    cursor.left -= got
+                    if got:
+                        self._taken.append(chunk)
+            except (BlockingIOError, ConnectionResetError):
+                pass  # the long way waits for it, or says what it is
         if cursor.kind == DATA or cursor.open_like_before() or self._enter_data(self._descriptor()):
             return self._take_rest()
         return self._hand_out_all()
-
-    def _read_like_before(self, fd: int) -> bytes | None:
-        """A message of the last one's size by one read; None where it is another, or not all there yet."""
-        cursor = self._cursor
-        try:
-            if cursor.kind is None and not (cursor.header_have or cursor.is_ended or self._failure is not None):
-                cursor.header_have = os.readv(fd, (cursor.header,))
-            if not cursor.open_like_before():
-                return None
-            left = cursor.left
-            chunk = os.read(fd, left)
-        except (BlockingIOError, ConnectionResetError):  # the long way waits for it, or says what it is
-            return None
-        got = len(chunk)
-        cursor.left = left - got
-        self.num_bytes += got
-        if got == left:
-            cursor.kind = None
-            return chunk
-        if got:
-            self._taken.append(chunk)
-        return None
 
     def read_all(self) -> bytes:
         """All data to the end."""

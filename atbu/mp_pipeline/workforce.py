@@ -205,9 +205,7 @@ class Workforce:
             if flags:
                 known, attributes = unpack_parts(payload)
                 cls = type(member.entry.item)
-                takes_parts = known == (
-                    self._items.taken_by_parts.get(cls) or self._items.class_taken_by_parts(cls)
-                )
+                takes_parts = known == (self._items.taken_by_parts.get(cls) or self._items.class_taken_by_parts(cls))
                 answer: Any = attributes if takes_parts else self._unpacker.make(known, attributes)
             else:
                 takes_parts = False
