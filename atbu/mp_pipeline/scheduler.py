@@ -174,13 +174,14 @@ class Scheduler:
             if not state.is_frozen:
                 self._idle.append(worker)
 
-    def answered_together(self, worker: Worker, count: int, going_on: list[Item]) -> list[Item]:
+    def answered_together(self, worker: Worker, count: int, going_on: list[Item], may_stay: bool = True) -> list[Item]:
         """A worker has done the one-stage runs of the first ``count`` items in its queue, all at once.
 
         Args:
             worker: The worker.
             count: How many it has done.
             going_on: Those of their items that want another such run.
+            may_stay: False where the worker is known to end.
 
         Returns:
             The first of ``going_on``, as many as stay with the worker: to be started there now, behind what it has.
@@ -193,7 +194,7 @@ class Scheduler:
             held.popleft()
         staying: list[Item] = []
         if going_on:
-            if is_crowded:
+            if may_stay and is_crowded:
                 num_held = sum([len(each.held) for each in self._workers.values()]) + len(going_on)
                 share = min(self.depth, -(-num_held // len(self._workers)))
                 staying = going_on[: max(0, share - len(held))]

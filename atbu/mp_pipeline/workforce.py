@@ -178,17 +178,10 @@ class Workforce:
         if num_answers:
             self._scheduler.depth = self._pacing.note(total_us / num_answers)
         if num_solo:
-            self._after_solo_results(worker, num_solo, going_on, is_ended)
+            may_stay = not (is_ended or worker.is_ending)  # else what it is given would come back
+            if staying := self._scheduler.answered_together(worker, num_solo, going_on, may_stay):
+                self._engine.dispatcher.go_on(worker, staying)
         return is_ended
-
-    def _after_solo_results(self, worker: Worker, count: int, going_on: list[Entry], is_ended: bool) -> None:
-        """The scheduler hears of all answers at once; items that stay with the worker are started there."""
-        if is_ended or worker.is_ending:  # what it is given would come back
-            self._scheduler.answered_together(worker, count, [])
-            for entry in going_on:
-                self._scheduler.want(entry, 1)
-        elif staying := self._scheduler.answered_together(worker, count, going_on):
-            self._engine.dispatcher.go_on(worker, staying)
 
     def _on_log(self, payload: bytes) -> None:
         try:
@@ -205,7 +198,8 @@ class Workforce:
             if flags:
                 known, attributes = unpack_parts(payload)
                 cls = type(member.entry.item)
-                takes_parts = known == (self._items.taken_by_parts.get(cls) or self._items.class_taken_by_parts(cls))
+                own = self._items.taken_by_parts.get(cls) or self._items.class_taken_by_parts(cls)
+                takes_parts = known == own
                 answer: Any = attributes if takes_parts else self._unpacker.make(known, attributes)
             else:
                 takes_parts = False
