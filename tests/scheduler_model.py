@@ -99,6 +99,32 @@ class EngineModel(Books):
         self.scheduler.answered(item, key)
         self.follow_up(item, fate)
 
+    def answer_together(self, key: int, fates: list[str]) -> None:
+        """A worker's answers arrive together; what goes on to another run of one stage may stay there."""
+        worker = self.workers[key]
+        may_stay = not (self.ready or self.idle or worker.is_frozen) and self.num_running == self.max_running
+        going_on = []
+        for fate in fates:
+            item = worker.held.popleft()
+            item.needs_ticket = False
+            if fate == NEXT and item.position + 1 < len(item.plan) and item.plan[item.position + 1].is_alone:
+                item.done_runs.append(item.position)
+                item.position += 1
+                item.phase = "ready"
+                going_on.append(item)
+            else:
+                self.follow_up(item, fate)
+        may_stay = may_stay and not self.ready
+        staying = self.scheduler.answered_together(key, len(fates), going_on)
+        assert staying == going_on[: len(staying)], "not in the order in which they were answered"
+        assert may_stay or not staying, "it overtakes what waits in line, or leaves a free worker without work"
+        self.ready.extend(going_on[len(staying) :])
+        for item in staying:
+            item.phase = "running"
+            item.needs_ticket = bool(worker.held)
+            worker.held.append(item)
+            assert len(worker.held) <= self.scheduler.depth
+
     def begin(self, key: int) -> None:
         """A worker goes on to the next of what is queued; nobody is told, its last answer may still be on its way."""
         waiting = [item for item in self.workers[key].held if item.needs_ticket]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, as_completed, wait
 
 import pytest
 
@@ -71,3 +71,33 @@ def test_its_lock_may_be_taken_twice_by_one_thread():
     future = ItemFuture()
     with future._condition:
         assert not future.done()
+
+
+@pytest.mark.parametrize("has_waiter", [False, True])
+def test_a_callback_may_wait_for_a_thread_that_reads_the_future(has_waiter):
+    """No lock is held while callbacks run, whichever way the result was set."""
+    future, results = ItemFuture(), []
+    waiter = _started(lambda: future.result(PATIENCE_S)) if has_waiter else None
+    while has_waiter and not future._condition._waiters:
+        time.sleep(0)
+
+    def callback(done):
+        reader = _started(lambda: results.append(done.done()))
+        reader.join(PATIENCE_S)
+
+    future.add_done_callback(callback)
+    future.set_running_or_notify_cancel()
+    future.set_result("done")
+    assert results == [True]
+    if waiter:
+        waiter.join(PATIENCE_S)
+
+
+def test_a_result_is_set_once():
+    """As with any future."""
+    future = ItemFuture()
+    future.set_running_or_notify_cancel()
+    future.set_result(1)
+    with pytest.raises(InvalidStateError):
+        future.set_result(2)
+    assert future.result() == 1

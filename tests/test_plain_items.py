@@ -203,3 +203,13 @@ def test_an_item_that_refuses_what_came_back_has_failed():
         bad, good = (result(pipeline.submit(SetsOnlySome(payload))) for payload in (1, 0))
     assert [str(ex) for ex in bad.exceptions] == ["no negative payload"]
     assert good.exceptions is None
+
+
+def test_items_packed_together_are_what_each_is_alone():
+    """Also those that cannot be packed, and a class that was never looked at is left to the long way."""
+    pickler = ItemPickler()
+    items = [PipelineWorkItem(1), PipelineWorkItem([2]), PipelineWorkItem("three")]
+    assert pickler.pack_all(items) == [None, None, None]
+    alone = [pickler.pack(item) for item in items]
+    assert pickler.pack_all(items) == alone
+    assert [data is None for data in alone] == [False, True, False]

@@ -139,6 +139,16 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.model.decide_all([])
 
     @_some("busy")
+    @rule(data=st.data(), is_decided=st.booleans())
+    def answer_together(self, data: st.DataObject, is_decided: bool) -> None:
+        """The engine reads several answers of a worker at once."""
+        key = data.draw(st.sampled_from(self.model.busy))
+        num_held = len(self.model.workers[key].held)
+        self.model.answer_together(key, data.draw(st.lists(after_run, min_size=1, max_size=num_held)))
+        if is_decided:
+            self.model.decide_all([])
+
+    @_some("busy")
     @rule(data=st.data())
     def begin_queued(self, data: st.DataObject) -> None:
         self.model.begin(data.draw(st.sampled_from(self.model.busy)))
@@ -332,3 +342,28 @@ def test_no_more_is_admitted_than_can_run_or_be_queued() -> None:
     assert scheduler.decide() == [Admit(item) for item in "abcdef"]
     assert scheduler.cancel("g")
     assert not scheduler.cancel("a")
+
+
+def test_an_item_goes_on_at_the_worker_it_comes_from_while_others_are_busy() -> None:
+    """No other waits in line and none is free; beyond a fair share they wait for whoever is free first."""
+    scheduler = _scheduler(max_running=2, num_workers=2, depth=3)
+    _submit(scheduler, "abcdef")
+    first, second = scheduler.held_by(1), scheduler.held_by(2)
+    assert (len(first), len(second)) == (3, 3)
+    assert scheduler.answered_together(1, 2, list(first[:2])) == list(first[:2])
+    assert scheduler.held_by(1) == (first[2], *first[:2])
+    scheduler.depth = 2
+    assert scheduler.answered_together(1, 2, [first[2], first[0]]) == [first[2]]
+    assert scheduler.held_by(1) == (first[1], first[2])
+
+
+def test_an_item_does_not_go_on_at_its_worker_while_another_is_free() -> None:
+    """The free one gets it."""
+    scheduler = _scheduler(max_running=2, num_workers=2, depth=3)
+    _submit(scheduler, "abcd")
+    first, second = scheduler.held_by(1), scheduler.held_by(2)
+    assert scheduler.answered_together(2, len(second), []) == []
+    for item in second:
+        scheduler.done(item)
+    assert scheduler.answered_together(1, 1, [first[0]]) == []
+    assert _starts(_decide(scheduler)) == {first[0]: (2,)}

@@ -208,16 +208,18 @@ class ParentChannel:
 
 def _split(data: bytes | bytearray) -> tuple[list[tuple[tuple[int, ...], bytes]], int]:
     """The whole frames at the start of ``data`` and how many bytes they take."""
-    frames = []
+    frames: list[tuple[tuple[int, ...], bytes]] = []
     at = 0
     end = len(data)
     unpack = HEADER.unpack_from
+    is_copied = type(data) is not bytes
     while end - at >= HEADER_BYTES:
         fields = unpack(data, at)
         after = at + HEADER_BYTES + fields[7]
         if after > end:
             break
-        frames.append((fields, bytes(data[at + HEADER_BYTES : after])))
+        payload = data[at + HEADER_BYTES : after]
+        frames.append((fields, bytes(payload) if is_copied else payload))  # type: ignore[arg-type]
         at = after
     return frames, at
 

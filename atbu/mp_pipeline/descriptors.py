@@ -122,6 +122,7 @@ class ItemPickler:
         #: The short way for plain items; None from it means dumps().
         packer = ItemPacker(self.dumps, (copyreg.dispatch_table, _EXTRA_REDUCERS))
         self.pack = packer.pack
+        self.pack_all = packer.pack_all
         self.class_pickle = packer.class_pickle
 
     @property

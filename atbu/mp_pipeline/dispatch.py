@@ -18,6 +18,7 @@ from .stage import PipelineStage, stage_label
 from .stage_connection import StageConnection
 from .stage_run import close_stage_end, failure_to_record, open_stage_end, pickling_error
 from .thread_runner import run_on_thread
+from .work_item import PipelineWorkItem
 from .workers import Worker
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 #: What stages a worker is asked for: the number of one, or the first and how many.
 StagesKey = int | tuple[int, int]
 _pack_header = wire.HEADER.pack
+_no_hook = PipelineWorkItem.before_attempt
+_QUEUED_AND_PACKED = wire.NEEDS_TICKET | wire.IS_PACKED
 
 
 class _SeenStages:
@@ -119,6 +122,32 @@ class Dispatcher:
             return
         if run.is_chain or run.has_timeout:
             self._engine.deadlines.track(run, members)
+
+    def go_on(self, worker: Worker, entries: Sequence[Entry]) -> None:
+        """Start the next runs of one stage of these entries, on the worker that has done their last."""
+        self._turn += 1  # the user's code has been asked since stages were looked at
+        items = [entry.item for entry in entries]
+        has_own_hook = any(type(item).before_attempt is not _no_hook for item in items)
+        packed = [None] * len(items) if has_own_hook else self._pickler.pack_all(items)
+        outbox, queue = worker.outbox, worker.queue
+        stage_at_worker = -1
+        is_queued = bool(queue)
+        for entry, data in zip(entries, packed, strict=True):
+            run = entry.run
+            assert type(run) is SoloRun
+            first = run.first
+            if first != stage_at_worker or data is None or not run.num_pending or not is_queued:
+                self._start_solo(entry, run, worker, is_queued)
+                stage_at_worker = first if run.is_started else -1
+                is_queued = True
+                continue
+            # What _start_solo() comes to behind another run of the same stage.
+            queue.append(run)
+            worker.last_seq = seq = run.seq = worker.last_seq + 1
+            worker.num_tickets_due += 1
+            outbox.append(_pack_header(wire.RUN, _QUEUED_AND_PACKED, first, 1, 0, 0, seq, len(data)))
+            outbox.append(data)
+            run.is_started = True
 
     def _start_solo(self, entry: Entry, run: SoloRun, worker: Worker, is_queued: bool) -> None:
         """The hot path: one item to one worker, no pipes."""

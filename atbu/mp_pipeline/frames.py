@@ -77,14 +77,14 @@ class FrameCursor:
     header may be brought along with the last of a body. Can be pickled.
     """
 
-    __slots__ = ("_known_bytes", "_known_header", "command_bytes", "header", "header_have", "is_ended", "kind", "left")
+    __slots__ = ("_known_header", "command_bytes", "header", "header_have", "is_ended", "kind", "known_bytes", "left")
 
     def __init__(self) -> None:
         self.header = bytearray(HEADER_BYTES)
         self.header_have = 0
-        # Of the last DATA frame that had any: most streams consist of pieces of one size.
         self._known_header = b""
-        self._known_bytes = 0
+        #: How many bytes the last DATA frame had that had any: most streams consist of pieces of one size.
+        self.known_bytes = 0
         #: The kind of the frame whose body is being taken; None between two frames.
         self.kind: int | None = None
         #: How many bytes at the start of the body are the command.
@@ -115,7 +115,7 @@ class FrameCursor:
         self.header_have = 0
         self.left = self.command_bytes + data_bytes
         if self.kind == DATA and data_bytes:
-            self._known_header, self._known_bytes = bytes(header), data_bytes
+            self._known_header, self.known_bytes = bytes(header), data_bytes
         return True
 
     def open_like_before(self) -> bool:
@@ -124,7 +124,7 @@ class FrameCursor:
             return False
         self.kind = DATA
         self.command_bytes = 0
-        self.left = self._known_bytes
+        self.left = self.known_bytes
         self.header_have = 0
         return True
 

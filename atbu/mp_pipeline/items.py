@@ -32,7 +32,8 @@ class Items:
         self._engine = engine
         self._scheduler = engine.scheduler
         self._entries: set[Entry] = set()
-        self._taken_by_parts: dict[type, bytes | None] = {}
+        #: What class_taken_by_parts() has found.
+        self.taken_by_parts: dict[type, bytes | None] = {}
 
     # -- arrival
 
@@ -52,8 +53,16 @@ class Items:
             self._scheduler.done(entry)
             self._forget(entry)
 
-    def advance(self, entry: Entry, spare: SoloRun | None = None) -> None:
-        """Ask what an admitted item does next, or end it. ``spare`` is a run of its own that nobody needs any more."""
+    def advance(self, entry: Entry, spare: SoloRun | None = None) -> bool:
+        """Ask what an admitted item does next, or end it.
+
+        Args:
+            entry: The item's.
+            spare: A run of its own that nobody needs any more.
+
+        Returns:
+            Whether ``spare`` is the next run, and the scheduler has still to be told.
+        """
         item = entry.item
         engine = self._engine
         if engine.broken is not None and not item.exceptions:
@@ -67,10 +76,13 @@ class Items:
         if run is None:
             self._scheduler.done(entry)
             self._end(entry)
-            return
-        entry.run = run
+            return False
         entry.attempt = 0
+        if run is spare:
+            return True
+        entry.run = run
         self._scheduler.want(entry, run.num_workers, run.is_chain)
+        return False
 
     # -- what a run has done
 
@@ -89,26 +101,29 @@ class Items:
     def class_taken_by_parts(self, cls: type[PipelineWorkItem]) -> bytes | None:
         """The pickle of an item's class if what such an item takes over of a copy are its attributes, no more."""
         try:
-            return self._taken_by_parts[cls]
+            return self.taken_by_parts[cls]
         except KeyError:
             known = None
             if cls.stage_complete is PipelineWorkItem.stage_complete and cls.user_obj is None:
                 known = self._engine.dispatcher.class_pickle(cls)
-            self._taken_by_parts[cls] = known
+            self.taken_by_parts[cls] = known
             return known
 
-    def end_solo(self, run: SoloRun, answer: Any, is_by_parts: bool) -> None:
+    def end_solo(self, run: SoloRun, answer: Any, is_by_parts: bool) -> bool:
         """A run of one process stage has succeeded: what end_member() comes to, in one step.
 
         Args:
             run: The run.
             answer: What the stage returned, or no more than its attributes.
             is_by_parts: The latter.
+
+        Returns:
+            Whether the item wants another such run, and the scheduler has still to be told.
         """
         entry = run.entry
         if entry.is_ended:  # it was given up while this ran
             self._scheduler.done(entry)
-            return
+            return False
         item = entry.item
         try:
             if is_by_parts:
@@ -117,7 +132,7 @@ class Items:
                 item.stage_complete(run.stage_num, answer, None)
         except BaseException as ex:  # noqa: BLE001 - an override is the user's
             item.append_exception(failure_to_record(ex))
-        self.advance(entry, run)
+        return self.advance(entry, run)
 
     def located(self, member: Member, failure: BaseException) -> BaseException:
         """Our own errors from where a stage runs know neither its name nor the item's; say both."""

@@ -107,7 +107,7 @@ class PipeConnectionIO(io.RawIOBase):
         """Read up to as many bytes as ``buffer`` has, straight into it; 0 only after the end."""
         reader = self._reader or self._refuse_reading()
         if type(buffer) is bytearray:  # what copying loops give; each step here can be told
-            return reader.read_into(memoryview(buffer)) if buffer else 0
+            return reader.read_into(buffer) if buffer else 0
         try:
             view = memoryview(buffer)
         except TypeError as ex:

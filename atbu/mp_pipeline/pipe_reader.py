@@ -16,6 +16,9 @@ from .pipe_message import PIPE_CONN_MSG_CMD_DATA, PIPE_CONN_MSG_CMD_DATA_FINAL, 
 
 # Up to here copying the bytes once more costs less than a system call of its own for the next header.
 _SMALL_BYTES: Final = 4096
+# Up to here a message is taken by a read of its own for the header and one for the data, which gives the bytes object
+# at once; beyond, it seldom comes in one piece, and joining pieces costs more than reading in place.
+_WHOLE_BYTES: Final = 256 << 10
 # A message up to this size is read in place, which needs its whole memory before it has arrived; a longer one is
 # joined from pieces, so that no header makes a reader ask for more than this ahead of the data.
 _MAX_PIECE_BYTES: Final = 4 << 20
@@ -60,12 +63,32 @@ class PipeReader:
         """What another reader needs to go on from here."""
         return self._cursor, self._taken
 
-    def read_into(self, view: memoryview) -> int:
-        """Fill ``view`` with what is there of the current message, one byte at least; 0 means the end."""
+    def read_into(self, buffer: memoryview | bytearray) -> int:
+        """Fill ``buffer`` with what is there of the current message, one byte at least; 0 means the end."""
+        cursor = self._cursor
+        kind, size = cursor.kind, len(buffer)
+        fd = self._connection._handle
+        is_bare = fd is not None and self._interrupt_fd is None and not self._taken
+        if is_bare and kind is None and size == cursor.known_bytes and cursor.open_like_before():
+            # Most streams are copied in pieces of one size: _fill() for those in one piece, for each call can be told.
+            kind = DATA
+            try:
+                got = os.readv(fd, (buffer, cursor.header))
+            except (BlockingIOError, ConnectionResetError):
+                got = 0  # _fill() waits for it, or says what it is
+            if got >= size:
+                cursor.header_have = got - size
+                cursor.left = 0
+                cursor.kind = None
+                self.num_bytes += size
+                return size
+            if got:
+                cursor.left = size - got
+                self.num_bytes += got
+                return got
+        view = memoryview(buffer)
         if self._taken:
             return self._hand_out_into(view)
-        cursor = self._cursor
-        kind = cursor.kind
         if kind == DATA or (kind is None and cursor.open_like_before()) or self._enter_data(self._descriptor()):
             return self._fill(view)
         return 0
@@ -82,6 +105,31 @@ class PipeReader:
         cursor = self._cursor
         if cursor.kind is None and self._taken:
             return self._hand_out_all()
+        fd = self._connection._handle
+        if (
+            cursor.kind is None
+            and _SMALL_BYTES < cursor.known_bytes <= _WHOLE_BYTES
+            and fd is not None
+            and self._interrupt_fd is None
+            and not (cursor.is_ended or self._failure is not None)
+        ):
+            # Here too: a message of the last one's size, by one read that gives its bytes object at once.
+            try:
+                if not cursor.header_have:
+                    cursor.header_have = os.readv(fd, (cursor.header,))
+                if cursor.open_like_before():
+                    chunk = os.read(fd, cursor.left)
+                    got = len(chunk)
+                    self.num_bytes += got
+                    if got == cursor.left:
+                        cursor.left = 0
+                        cursor.kind = None
+                        return chunk
+                    cursor.left -= got
+                    if got:
+                        self._taken.append(chunk)
+            except (BlockingIOError, ConnectionResetError):
+                pass  # the long way waits for it, or says what it is
         if cursor.kind == DATA or cursor.open_like_before() or self._enter_data(self._descriptor()):
             return self._take_rest()
         return self._hand_out_all()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copyreg
 import marshal
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .work_item import PipelineWorkItem
@@ -71,6 +71,24 @@ class ItemPacker:
         except ValueError:  # an attribute's name that is no plain string; more than marshal's 2 GiB
             return None
 
+    def pack_all(self, items: Iterable[PipelineWorkItem]) -> list[bytes | None]:
+        """What :meth:`pack` makes of each, in one piece; None also where there is no memory for one."""
+        if len(self._general) + len(self._extra) != self._num_reducers:
+            self._num_reducers = len(self._general) + len(self._extra)
+            self._classes.clear()
+        known_classes, is_plain, dumps = self._classes, _is_subset_of_plain, marshal.dumps
+        packed: list[bytes | None] = []
+        for item in items:
+            known = known_classes.get(type(item))
+            data = None
+            if known is not None and is_plain(map(type, item.__dict__.values())):
+                try:
+                    data = dumps((known, item.__dict__))
+                except (ValueError, MemoryError):
+                    data = None
+            packed.append(data)
+        return packed
+
     def class_pickle(self, cls: type) -> bytes | None:
         """How packed items name this class; None where they are never packed."""
         return self._classes[cls] if cls in self._classes else self._look_at(cls)
@@ -86,10 +104,8 @@ class ItemPacker:
         return known
 
 
-def unpack_parts(data: Any) -> _PACKED:
-    """The pickle of an item's class, and its attributes."""
-    packed: _PACKED = marshal.loads(data)
-    return packed
+#: The pickle of a packed item's class, and its attributes.
+unpack_parts: Callable[[Any], _PACKED] = marshal.loads
 
 
 class ItemUnpacker:

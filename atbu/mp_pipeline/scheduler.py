@@ -174,6 +174,38 @@ class Scheduler:
             if not state.is_frozen:
                 self._idle.append(worker)
 
+    def answered_together(self, worker: Worker, count: int, going_on: list[Item], may_stay: bool = True) -> list[Item]:
+        """A worker has done the one-stage runs of the first ``count`` items in its queue, all at once.
+
+        Args:
+            worker: The worker.
+            count: How many it has done.
+            going_on: Those of their items that want another such run.
+            may_stay: False where the worker is known to end.
+
+        Returns:
+            The first of ``going_on``, as many as stay with the worker: to be started there now, behind what it has.
+            That is so where nobody waits in line and no worker is free, up to a fair share of all. The others wait.
+        """
+        state = self._workers[worker]
+        held = state.held
+        is_crowded = self._running >= self.max_running and not (self._ready or self._idle or state.is_frozen)
+        for _ in range(count):
+            held.popleft()
+        staying: list[Item] = []
+        if going_on:
+            if may_stay and is_crowded:
+                num_held = sum([len(each.held) for each in self._workers.values()]) + len(going_on)
+                share = min(self.depth, -(-num_held // len(self._workers)))
+                staying = going_on[: max(0, share - len(held))]
+                held.extend(staying)
+            self._ready.extend(going_on[len(staying) :])
+        if not held and count:
+            self._running -= 1
+            if not state.is_frozen:
+                self._idle.append(worker)
+        return staying
+
     def withdrawn(self, item: Item, worker: Worker) -> None:
         """The one-stage run of ``item`` could not be handed to ``worker`` after all."""
         state = self._workers[worker]

@@ -130,8 +130,11 @@ class PipelineWorkItem:
     def _take_over(self, attributes: dict[str, Any]) -> None:
         """What :meth:`stage_complete` does where nothing has failed, given no more than the attributes of the copy."""
         self.user_obj = attributes.get("user_obj")
-        if self._auto_copy_attr:
-            self._copy_attributes(attributes)
+        if self._auto_copy_attr:  # _copy_attributes(), in one piece: this is the parent's hot path
+            ours = PipelineWorkItem._OUR_ATTRIBUTES
+            for name in attributes:
+                if name not in ours:
+                    self.__dict__[name] = attributes[name]
 
     def _copy_attributes(self, theirs: dict[str, Any]) -> None:
         ours = PipelineWorkItem._OUR_ATTRIBUTES

@@ -51,6 +51,7 @@ class WorkerLoop:
         self.words = words
         self._counter_names = counter_names
         self._pickler = ItemPickler()
+        self._pack = self._pickler.pack
         self._unpack = ItemUnpacker().unpack
         # By (first stage, number of stages): the pickle that came last, and the stages kept, if they want to be.
         self._pickles: dict[tuple[int, int], bytes] = {}
@@ -115,7 +116,9 @@ class WorkerLoop:
             returned = perform(stage, item, item._submission)
             if returned.pipe_conn is not None:
                 returned.pipe_conn = returned.pipe_in = returned.pipe_out = None
-            answer_flags, answer = self._encode(returned)
+            answer_flags, answer = wire.IS_PACKED, self._pack(returned)
+            if answer is None:
+                answer_flags, answer = self._encode(returned)
             failed_at_ns = time.monotonic_ns() if returned.exceptions else 0
         except BaseException as ex:
             if type(ex) is ChannelClosed and payload is None:
@@ -137,7 +140,7 @@ class WorkerLoop:
             len(answer),
         )
         with self._send_lock:
-            self._channel.send(head, answer)
+            self._channel.send(head + answer)
 
     def _solo_stage(self, first: int) -> PipelineStage:
         """The stage, however it is had; from the second time on by the short way where there is one."""

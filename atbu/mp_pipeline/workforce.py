@@ -143,13 +143,20 @@ class Workforce:
         """Take all that has come; says whether the stream has ended."""
         frames, is_ended = worker.channel.receive()
         worker.head_since = time.monotonic()
-        num_answers = total_us = 0
+        num_answers = total_us = num_solo = 0
+        going_on: list[Entry] = []
         for fields, payload in frames:
             kind = fields[0]
             if kind == wire.RESULT:
                 num_answers += 1
                 total_us += fields[5]
-                self._on_result(worker, fields, payload)
+                member = worker.queue[0]
+                if type(member) is not SoloRun or fields[1] == wire.IS_FAILED or member.originals:
+                    self._on_result(worker, fields, payload)
+                    continue
+                num_solo += 1
+                if self._on_solo_result(worker, member, fields[1], payload):
+                    going_on.append(member.entry)
             elif kind == wire.ERROR:
                 self._on_error(worker, fields, payload)
             elif kind == wire.CHAIN_ENDED:
@@ -170,6 +177,10 @@ class Workforce:
                 worker.init_failure = payload.decode("utf-8", "replace")
         if num_answers:
             self._scheduler.depth = self._pacing.note(total_us / num_answers)
+        if num_solo:
+            may_stay = not (is_ended or worker.is_ending)  # else what it is given would come back
+            if staying := self._scheduler.answered_together(worker, num_solo, going_on, may_stay):
+                self._engine.dispatcher.go_on(worker, staying)
         return is_ended
 
     def _on_log(self, payload: bytes) -> None:
@@ -178,33 +189,36 @@ class Workforce:
         except Exception as ex:  # noqa: BLE001 - a handler or filter of the program, or a record that won't unpickle
             self._engine.note_anomaly(ex, "a log record of a worker could not be handled")
 
+    def _on_solo_result(self, worker: Worker, member: SoloRun, flags: int, payload: bytes) -> bool:
+        """The hot path: a run of one stage has succeeded. Says whether its item wants another."""
+        worker.queue.popleft()
+        if self._deadlines.timed and worker.queue:
+            self._deadlines.start_clock(worker.queue[0])
+        try:
+            if flags:
+                known, attributes = unpack_parts(payload)
+                cls = type(member.entry.item)
+                own = self._items.taken_by_parts.get(cls) or self._items.class_taken_by_parts(cls)
+                takes_parts = known == own
+                answer: Any = attributes if takes_parts else self._unpacker.make(known, attributes)
+            else:
+                takes_parts = False
+                answer = pickle.loads(payload)
+        except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
+            member.failure = self._unreadable("the result", member, ex)
+            self._items.end_member(member)
+            return False
+        return self._items.end_solo(member, answer, takes_parts)
+
     def _on_result(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
         member: Member = worker.queue.popleft()
         flags = fields[1]
-        if type(member) is SoloRun and flags != wire.IS_FAILED and not member.originals:
-            try:
-                if flags:
-                    known, attributes = unpack_parts(payload)
-                    takes_parts = known == self._items.class_taken_by_parts(type(member.entry.item))
-                    answer: Any = attributes if takes_parts else self._unpacker.make(known, attributes)
-                else:
-                    takes_parts = False
-                    answer = pickle.loads(payload)
-            except BaseException as ex:  # noqa: BLE001 - as below
-                member.failure = self._unreadable("the result", member, ex)
-                self._answered(worker, member)
-                return
-            if self._deadlines.timed and worker.queue:
-                self._deadlines.start_clock(worker.queue[0])
-            self._scheduler.answered(member.entry, worker)
-            self._items.end_solo(member, answer, takes_parts)
-            return
         if flags & wire.IS_FAILED:
             member.stage_num = fields[2]
             payload = self._note_failed_at(member, payload)
         try:
             member.answer = self._load_answer(flags, payload, member)
-        except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
+        except BaseException as ex:  # noqa: BLE001 - as above
             member.failure = self._unreadable("the result", member, ex)
         self._answered(worker, member)
 
