@@ -120,7 +120,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
                 definition, options, stdio, limits, maker, search, goes_to_stdout, watch
             )
         _tell_end(outcome, figures, first_signal, options, stdio, search, goes_to_stdout)
-        status = _status(outcome, search)
+        status = _status(outcome, search, is_stopped=first_signal is not None)
         signum = first_signal if first_signal is not None else signal.SIGPIPE if outcome.lost_reader else None
         if not watch.end(_summary(outcome, figures, status if signum is None else 128 + signum, first_signal)):
             status = status or exit_codes.FAILED
@@ -309,11 +309,11 @@ def _total_bytes(inputs: tuple[str, ...]) -> int | None:
     return total
 
 
-def _status(outcome: Outcome, search: Search) -> int:
+def _status(outcome: Outcome, search: Search, *, is_stopped: bool) -> int:
     if outcome.broken is not None:
         tell(f"mpp: {outcome.broken}")
         return exit_codes.FAILED
-    if outcome.was_cut_short and outcome.failed:
+    if outcome.was_cut_short and outcome.failed and not is_stopped:  # a stop signal has been told already
         tell("mpp: stopped after the first failure, as --fail-fast wants it; some inputs were not begun")
         return exit_codes.FAILED
     if outcome.failed or outcome.not_removed:

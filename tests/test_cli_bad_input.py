@@ -49,6 +49,8 @@ def terminal():
         (["zstd", "--progress", "bra"], "(did you mean 'bar'?)"),
         (["zstd", "--size-hint", "big"], "--size-hint: 'big' is not a size such as 40G"),
         (["zstd", "--levle", "3"], "No such option: --levle"),
+        (["zstd", "--level", "3"], "a stage's option is set by --set KEY=VALUE"),
+        (["zstd", "--recursve"], "(did you mean '--recursive'?)"),
         (["zstd", "-o", "x", "pipeline.toml", "stages.py"], "2 inputs cannot go to one file 'x'"),
         (["zstd", "-", "pipeline.toml"], "give -o -"),
         ([], "Missing argument 'PIPELINE'"),
