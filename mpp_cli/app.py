@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -298,6 +299,8 @@ def _complain_of(error: Exception) -> int:
         from .failures import error_words
 
         words = f"mpp: {one_line(error_words(error))}"
+        if isinstance(error, FileNotFoundError) and error.filename is None and _is_here_gone():
+            words = "mpp: the current folder has been removed; change to another, or name all files from /"
         if not isinstance(error, OSError):
             words += " (this should not happen; -v shows where it comes from)"
         return _complain(error, [words], exit_codes.FAILED)
@@ -315,3 +318,11 @@ def _complain_of(error: Exception) -> int:
         if any(each.name == "settings" for each in context.command.params):
             hint = f"(see '{path} --help'; a stage's option is set by --set KEY=VALUE)"
     return _complain(error, [f"mpp: {words} {hint}"], exit_codes.USAGE)
+
+
+def _is_here_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
