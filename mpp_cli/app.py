@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from . import exit_codes
-from .errors import UsageProblem, one_line
+from .errors import UsageProblem, nearest, one_line, shown
 from .lean_typer import LeanCommand, LeanGroup, in_order_given
 from .option_types import (
     DryRun,
@@ -79,7 +80,7 @@ def _mpp(
     """Run bytes and files through a pipeline of stages, on all cores."""
 
 
-@app.command("run", cls=LeanCommand)
+@app.command("run", cls=LeanCommand, short_help="Run data or files through a pipeline.")
 def _run(
     ctx: typer.Context,
     pipeline: Pipeline,
@@ -238,7 +239,7 @@ def _schema(ctx: typer.Context) -> int:
     return show_schema(ctx.obj)
 
 
-@app.command("stages", cls=LeanCommand)
+@app.command("stages", cls=LeanCommand, short_help="List the stages, or show one with its options.")
 def _stages(
     ctx: typer.Context,
     name: Annotated[
@@ -298,6 +299,8 @@ def _complain_of(error: Exception) -> int:
         from .failures import error_words
 
         words = f"mpp: {one_line(error_words(error))}"
+        if isinstance(error, FileNotFoundError) and error.filename is None and _is_here_gone():
+            words = "mpp: the current folder has been removed; change to another, or name all files from /"
         if not isinstance(error, OSError):
             words += " (this should not happen; -v shows where it comes from)"
         return _complain(error, [words], exit_codes.FAILED)
@@ -306,5 +309,20 @@ def _complain_of(error: Exception) -> int:
         tell(format_message())
         return exit_codes.USAGE
     path = context.command_path if context is not None else "mpp"
-    words = f"mpp: {one_line(format_message()).rstrip('.')} (see '{path} --help')"
-    return _complain(error, [words], exit_codes.USAGE)
+    words = one_line(format_message()).rstrip(".")
+    hint = f"(see '{path} --help')"
+    if type(error).__name__ == "NoSuchOption" and context is not None:
+        name = getattr(error, "option_name", "")
+        known = [option for each in context.command.get_params(context) for option in each.opts]
+        words = f"No such option: {shown(name)}{nearest(name, known, likeness=0.7)}"
+        if any(each.name == "settings" for each in context.command.params):
+            hint = f"(see '{path} --help'; a stage's option is set by --set KEY=VALUE)"
+    return _complain(error, [f"mpp: {words} {hint}"], exit_codes.USAGE)
+
+
+def _is_here_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False

@@ -28,6 +28,7 @@ _PLAIN_TYPES: Final[Mapping[Any, str]] = {
 _ANYTHING: Final = (Any, inspect.Parameter.empty, object)
 #: Beyond, a number is told by its size: Python refuses to write out one of thousands of digits.
 _MAX_SHOWN_BITS: Final = 200
+_MAX_HINT: Final = 60
 
 #: What is wrong: the place below the stage's table, the kind of :class:`.faults.Fault`, the words.
 OptionFault = tuple[tuple[str | int, ...], str, str]
@@ -62,13 +63,22 @@ def _value_faults(option: Option, value: Any) -> Iterator[OptionFault]:
     expected = f"'{name}' must be {describe_type(hint)}"
     item = _item_hint(value, hint)
     if item is None:
-        yield (name,), "type", f"{expected}, not {describe_value(value)}"
+        yield (name,), "type", f"{expected}, not {describe_value(value)}{_as_list(hint, value)}"
         return
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in items:
         if not fits(inner, item):
             which = f"'{shown(key)}'" if isinstance(key, str) else f"number {key + 1}"
             yield (name, key), "type", f"{expected}, and {which} is {describe_value(inner)}"
+
+
+def _as_list(hint: Any, value: Any) -> str:
+    """How a text is written where a list of texts is wanted; double quotes, for single ones are often the shell's."""
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_HINT or not fits([str(value)], hint):
+        return ""
+    import json  # needed only where something is wrong
+
+    return f"; a list of it is written {json.dumps([str(value)], ensure_ascii=False)}"
 
 
 def build_faults(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def terminal():
         (["zstd", "--progress", "bra"], "(did you mean 'bar'?)"),
         (["zstd", "--size-hint", "big"], "--size-hint: 'big' is not a size such as 40G"),
         (["zstd", "--levle", "3"], "No such option: --levle"),
+        (["zstd", "--level", "3"], "a stage's option is set by --set KEY=VALUE"),
+        (["zstd", "--recursve"], "(did you mean '--recursive'?)"),
         (["zstd", "-o", "x", "pipeline.toml", "stages.py"], "2 inputs cannot go to one file 'x'"),
         (["zstd", "-", "pipeline.toml"], "give -o -"),
         ([], "Missing argument 'PIPELINE'"),
@@ -263,3 +266,19 @@ def test_a_file_too_large_for_its_limit_leaves_nothing(tmp_path):
     assert done.returncode == 1
     assert lines_of(done) == ["mpp: stdin: 'out': File too large"]
     assert os.listdir(tmp_path) == []
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path):
+    """Relative names lead nowhere from there; those from the root go on working."""
+    (tmp_path / "a").write_bytes(b"data")
+    script = f'mkdir gone && cd gone && rmdir ../gone && "{sys.executable}" -m mpp_cli run -q zstd -r "$1"'
+
+    def there(name: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["bash", "-c", script, "bash", name]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+
+    lost = there(".")
+    assert (lost.returncode, b"the current folder has been removed" in lost.stderr) == (1, True), lost.stderr
+    found = there(str(tmp_path / "a"))
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert unpacked((tmp_path / "a.zst").read_bytes()) == b"data"

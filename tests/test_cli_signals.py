@@ -150,6 +150,28 @@ def test_named_files_under_way_are_finished_and_no_new_ones_begun(tmp_path):
     assert not list(tmp_path.glob(".mpp-*"))
 
 
+def test_after_a_failure_and_a_stop_signal_only_the_signal_is_told(tmp_path):
+    """What was left is left because of the signal; nobody has asked for --fail-fast."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    for name in "abcdef":
+        (tmp_path / name).write_bytes(b"data")
+    os.mkfifo(tmp_path / "started")
+    os.mkfifo(tmp_path / "go")
+    with started("run", "--jobs", "1", "./slow.py:stages", "missing", *"abcdef", cwd=tmp_path) as process:
+        assert process.stderr is not None
+        assert b"'missing': No such file" in process.stderr.readline()
+        with open(tmp_path / "started", "rb", buffering=0) as marker:
+            marker.read(1)
+            process.send_signal(signal.SIGINT)
+            assert b"again to stop at once" in process.stderr.readline()
+        with open(tmp_path / "go", "wb"):
+            pass
+        words = process.stderr.read()
+        assert process.wait(TIMEOUT_S) == -signal.SIGINT
+    assert b"stopped by SIGINT" in words
+    assert b"--fail-fast" not in words
+
+
 def test_the_second_signal_stops_at_once(tmp_path):
     """A stage that would go on for hours does not."""
     (tmp_path / "slow.py").write_text(SLOW)

@@ -132,6 +132,8 @@ def test_the_same_pipeline_as_text_and_as_toml_is_the_same(tables):
         ("write suffix='a'b",
          ["pipeline:1:7: a quote inside a word, or a word right behind a value, at ''a'b'; "
           "put the whole value in quotes"]),
+        ("exec argv=jq", ["pipeline:1:6: stage 'exec': 'argv' must be a list (text each), not 'jq'; "
+                          'a list of it is written ["jq"]']),
         ("level=9 | write", ["pipeline:1:1: stage 'level=9': there is no stage 'level=9'; there are "]),
     ],
 )  # fmt: skip

@@ -112,6 +112,7 @@ def test_words_of_many_files():
     figures = Figures(10, 5, 1.0, items_done=3, items_total=7, failed=1)
     assert progress_words(figures) == "3 of 7 files, 10 B in, 5 B out (50.0 %), 10 B/s, 1.0 s, 1 failed"
     assert summary_words(figures, "x") == "2 of 7 files done, 1 failed: 10 B in, 5 B out (50.0 %), 1.0 s, 10 B/s"
+    assert summary_words(Figures(10, 5, 1.0, items_done=1, items_total=None), "x").startswith("1 file done: 10 B in")
 
 
 def test_a_run_of_nothing_has_words():

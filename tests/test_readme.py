@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,33 @@ def test_the_stage_list_is_valid(blocks, tmp_path):
     _mpp(tmp_path, "run", "backup.toml", "big.tar")
 
     assert _mpp(tmp_path, "run", "unzstd", "-o", "-", "big.tar.zst") == b"data" * 10_000
+
+
+def test_the_commands_of_the_tour_work(blocks, tmp_path, require_tool):
+    """All of them in turn, in a folder that has what they name; ``/data`` is a folder of it."""
+    for tool in ("age-keygen", "jq"):
+        require_tool(tool)
+    tour = [block for block in blocks("sh") if not block.startswith("python3 -m venv")]
+    assert len(tour) == 8
+    files = {
+        re.match(r"# (\S+\.(?:py|toml))", block)[1]: block
+        for language in ("python", "toml")
+        for block in blocks(language)
+        if block.startswith("# ")
+    }
+    files |= dict.fromkeys(["access.log", "error.log", "big.tar", "logs/a.log", "data/x", "plain.txt"], "some words\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "old.tar.xz").write_bytes(lzma.compress(b"old"))
+    (tmp_path / "dump.sql.gz").write_bytes(gzip.compress(b"dump"))
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(tmp_path / "logs", "logs")
+    begin = f'set -euo pipefail; mpp() {{ "{sys.executable}" -m mpp_cli "$@"; }}\n'
+    for block in tour:
+        script = begin + block.replace("/data", "data")
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, block + done.stderr.decode()
 
 
 @pytest.mark.parametrize("marker", ["try-it", "run-the-tests"])

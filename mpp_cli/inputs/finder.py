@@ -187,7 +187,7 @@ def _root_folder(name: str) -> Folder:
 
 def _absolute(folder: str) -> str:
     # Not os.path.abspath(): behind a symbolic link ".." is not what it takes it for.
-    return _with_slash(os.path.join(os.getcwd(), folder))
+    return _with_slash(folder if folder.startswith("/") else os.path.join(os.getcwd(), folder))
 
 
 def _real_path(folder: str) -> str:

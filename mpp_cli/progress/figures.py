@@ -145,7 +145,8 @@ def summary_words(figures: Figures, name: str) -> str:
     """The line at the end of a run; ``name`` is the input's where there is one only."""
     subject = name
     if figures.items_total is None:
-        subject = ", ".join([f"{figures.done} files done", *_other_ends(figures)])
+        files = "1 file" if figures.done == 1 else f"{figures.done} files"
+        subject = ", ".join([f"{files} done", *_other_ends(figures)])
     elif figures.items_total > 1:
         subject = ", ".join([f"{figures.done} of {figures.items_total} files done", *_other_ends(figures)])
     ratio = ratio_words(figures.bytes_in, figures.bytes_out)

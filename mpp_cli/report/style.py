@@ -21,7 +21,7 @@ p { margin: 0; }
 .verdict.good { color: var(--out); } .verdict.bad { color: var(--bad); } .verdict.warn { color: var(--warn); }
 section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   padding: 18px 20px; margin-top: 18px; }
-.tiles { margin: 0; display: grid; grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: 16px; }
+.tiles { margin: 0; display: grid; grid-template-columns: repeat(auto-fit, minmax(112px, 1fr)); gap: 16px; }
 .tiles dt { color: var(--soft); font-size: 13px; }
 .tiles dd { margin: 0; font-size: 21px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tiles .bad dd { color: var(--bad); }
@@ -44,7 +44,7 @@ th:last-child, td:last-child { padding-right: 0; }
 .number { text-align: right; white-space: nowrap; }
 .name { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 13px;
   overflow-wrap: anywhere; min-width: 180px; }
-#failures td:last-child { min-width: 260px; }
+#failures td:last-child { min-width: 260px; overflow-wrap: anywhere; }
 .kind { color: var(--bad); white-space: nowrap; }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """
