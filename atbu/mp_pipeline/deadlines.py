@@ -70,7 +70,10 @@ class Deadlines:
     def meet(self) -> None:
         """End what is overdue."""
         now = time.monotonic()
-        for member in [each for each in self.timed if each.deadline is not None and each.deadline <= now]:
+        overdue = [each for each in self.timed if each.deadline is not None and each.deadline <= now]
+        # Of a chain all are overdue at once, and the first to be ended is taken for the cause: who waits for a stage
+        # before it hangs through no fault of its own.
+        for member in sorted(overdue, key=lambda each: each.stage_num):
             self._end_overdue(member)
         for run in [each for each in self.chains if each.end_survivors_at is not None and each.end_survivors_at <= now]:
             self._end_survivors(run)
