@@ -15,13 +15,14 @@ from mpp_stages.errors import ProgramFailed
 
 from atbu.mp_pipeline.exception import PipelineWorkerDied
 
-#: Says who it and its child are, waits for the end of its input, and would tell if it had seen that.
+#: Says who it and its child are, waits for the end of its input, and would tell if it had seen that. It says so from a
+#: subshell, when it only waits: a shell that starts a program by vfork() cannot stop (state D) while its child, stopped
+#: before its exec(), cannot go on.
 PROGRAM = """
 cd "$1"
 sleep 1000 &
 echo $$ $! > pids.new
-mv pids.new pids
-cat > /dev/null
+(mv pids.new pids; exec cat > /dev/null)
 touch took-it-for-complete
 """
 DEFINITION = f"""
