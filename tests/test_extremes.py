@@ -1,0 +1,43 @@
+"""What a large or long-lived program may come to: many descriptors, waits of weeks, no threads, long names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+
+import pytest
+from pipeline_harness import TEMPLATE, pipeline_on, result
+from pipeline_stages import Item, process_stage, thread_stage
+
+# What select() takes.
+_FD_SETSIZE = 1024
+
+
+@contextlib.contextmanager
+def no_low_descriptor_free() -> Iterator[None]:
+    """Be a program whose next descriptor is beyond what select() takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2 * _FD_SETSIZE:
+        pytest.skip(f"this process may not open more than {hard} files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * _FD_SETSIZE), hard))
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        while held[-1] < _FD_SETSIZE:
+            held.append(os.dup(held[0]))
+        yield
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_program_may_have_a_thousand_files_open() -> None:
+    """Descriptors with large numbers are as good as others."""
+    with (
+        no_low_descriptor_free(),
+        pipeline_on(TEMPLATE, stages=[process_stage(), thread_stage()], max_simultaneous_work_items=2) as pipeline,
+    ):
+        assert [result(pipeline.submit(Item(number))).exceptions for number in range(4)] == [None] * 4
+    assert pipeline.was_graceful_shutdown
