@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 from collections.abc import Iterator
@@ -40,4 +41,14 @@ def test_a_program_may_have_a_thousand_files_open() -> None:
         pipeline_on(TEMPLATE, stages=[process_stage(), thread_stage()], max_simultaneous_work_items=2) as pipeline,
     ):
         assert [result(pipeline.submit(Item(number))).exceptions for number in range(4)] == [None] * 4
+    assert pipeline.was_graceful_shutdown
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e9, 10**400])
+def test_waits_may_be_as_long_as_one_likes(seconds: float) -> None:
+    """A time limit and a grace of years are as good as none."""
+    stage = process_stage()
+    stage.timeout = seconds
+    with pipeline_on(TEMPLATE, stages=[stage, thread_stage()], grace_s=seconds) as pipeline:
+        assert result(pipeline.submit(Item())).exceptions is None
     assert pipeline.was_graceful_shutdown

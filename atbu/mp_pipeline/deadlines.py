@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+# Thousands of years; larger numbers need not be floats.
+_FOR_EVER_S = 1e12
+
+
 class Deadlines:
     """Watches over what was started; engine's thread only."""
 
@@ -52,7 +56,7 @@ class Deadlines:
         """A member is now the first in its worker's queue: its time limit, if it has one, counts from here."""
         if member in self.timed:
             limit = self._limit(member)
-            member.deadline = None if limit is None else time.monotonic() + limit
+            member.deadline = None if limit is None else time.monotonic() + min(limit, _FOR_EVER_S)
 
     def forget(self, member: Member) -> None:
         """A member has answered, or is not at its worker any more."""

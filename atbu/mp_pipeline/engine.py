@@ -35,6 +35,8 @@ from .thread_runner import ThreadRunner
 from .workers import Worker, WorkerPool
 from .workforce import Workforce
 
+# poll() and epoll take milliseconds as an int. Who waits longer waits again.
+LONGEST_WAIT_S = 1_000_000.0
 _POLL_IN = select.EPOLLIN
 _POLL_OUT = select.EPOLLOUT
 
@@ -166,7 +168,7 @@ class Engine:
 
     def handle_events(self, timeout_s: float) -> None:
         """Wait for events, -1 for ever, and handle them."""
-        ready = self._epoll.poll(timeout_s)
+        ready = self._epoll.poll(timeout_s if timeout_s < LONGEST_WAIT_S else LONGEST_WAIT_S)
         self._is_asleep = False
         handlers = self._handlers
         for fd, events in ready:

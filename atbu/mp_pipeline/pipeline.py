@@ -29,7 +29,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from .cpus import usable_cpus
-from .engine import Engine
+from .engine import LONGEST_WAIT_S, Engine
 from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
 from .item_future import ItemFuture
 from .runs import Entry, check_timeout
@@ -121,7 +121,7 @@ class MultiprocessingPipeline:
         self._threads = ThreadRunner(name, self._slots, self._counter_names)
         scheduler = Scheduler(max_running)
         scheduler.max_workers = max(max_running, max_workers or 0)
-        self._engine = Engine(name, self._stages, scheduler, pool, self._threads, grace_s)
+        self._engine = Engine(name, self._stages, scheduler, pool, self._threads, min(grace_s, LONGEST_WAIT_S))
         reference = weakref.ref(self)
 
         def on_ended(entry: Entry) -> None:
