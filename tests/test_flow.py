@@ -31,6 +31,7 @@ from pipeline_stages import (
 from atbu.mp_pipeline.mp_pipeline import (
     InvalidFunctionArgument,
     InvalidStateError,
+    PipelineBroken,
     PipelineClosed,
 )
 
@@ -160,6 +161,28 @@ def test_a_submit_that_waits_is_refused_when_the_pipeline_is_shut_down(runner, g
             late.result(PATIENCE_S)
     gate.open(1)
     assert not result(running).is_failed
+
+
+def raise_when_let_on(path):
+    wait_at(path)
+    raise LookupError("no worker")
+
+
+def test_submits_that_wait_are_refused_when_the_pipeline_breaks(processes, gate):
+    """All of them, though one item alone has made room."""
+    pipeline = processes(
+        process_stage(), max_pending=1, process_initfunc=raise_when_let_on, process_initargs=(gate.path,)
+    )
+    first = pipeline.submit(Item())
+    gate.wait_for(1)
+    with ThreadPoolExecutor(4) as threads:
+        late = [threads.submit(pipeline.submit, Item()) for _ in range(4)]
+        assert len(concurrent.futures.wait(late, timeout=0.05).not_done) == 4
+        gate.open(3)
+        ended = concurrent.futures.wait(late, timeout=PATIENCE_S).done
+        pipeline.shutdown()
+    assert [type(each.exception()) for each in ended] == [PipelineBroken] * 4
+    assert result(first).is_failed
 
 
 # -- map

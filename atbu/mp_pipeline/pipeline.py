@@ -203,9 +203,13 @@ class MultiprocessingPipeline:
             raise InvalidStateError(
                 f"submit would wait for one of {self._max_pending} pending items from a thread that they need"
             )
-        while self._num_pending >= self._max_pending:
-            self._has_room.wait()
-            self._check_open()
+        try:
+            while self._num_pending >= self._max_pending:
+                self._has_room.wait()
+                self._check_open()
+        except BaseException:
+            self._has_room.notify()  # what woke this one up is for the next one that waits
+            raise
 
     def _is_own_thread(self) -> bool:
         me = threading.current_thread()
