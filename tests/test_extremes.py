@@ -6,11 +6,16 @@ import contextlib
 import math
 import os
 import resource
+import threading
 from collections.abc import Iterator
 
 import pytest
 from pipeline_harness import TEMPLATE, pipeline_on, result
 from pipeline_stages import Item, process_stage, thread_stage
+
+from atbu.mp_pipeline.item_future import ItemFuture
+from atbu.mp_pipeline.mp_pipeline import PipelineBroken
+from atbu.mp_pipeline.runs import Entry
 
 # What select() takes.
 _FD_SETSIZE = 1024
@@ -52,3 +57,38 @@ def test_waits_may_be_as_long_as_one_likes(seconds: float) -> None:
     with pipeline_on(TEMPLATE, stages=[stage, thread_stage()], grace_s=seconds) as pipeline:
         assert result(pipeline.submit(Item())).exceptions is None
     assert pipeline.was_graceful_shutdown
+
+
+def refuse_to_start(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_submit_that_gets_no_thread_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the item nor its place: the same submit succeeds later."""
+    item = Item()
+    with pipeline_on(TEMPLATE, stages=[process_stage()], max_pending=1) as pipeline:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse_to_start)
+            with pytest.raises(RuntimeError, match="new thread"):
+                pipeline.submit(item)
+        assert result(pipeline.submit(item)).exceptions is None
+    assert pipeline.was_graceful_shutdown
+
+
+def test_a_pipeline_that_never_got_a_thread_can_be_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves nothing."""
+    with pipeline_on(TEMPLATE, stages=[process_stage()]) as pipeline, monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse_to_start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            pipeline.submit(Item())
+    assert pipeline.was_graceful_shutdown
+
+
+def test_an_item_that_comes_when_the_loop_has_ended_is_failed() -> None:
+    """A submit that was under way when the program ended, say."""
+    with pipeline_on(TEMPLATE, stages=[process_stage()]) as pipeline:
+        result(pipeline.submit(Item()))
+    item, future = Item(), ItemFuture()
+    pipeline._engine.post(Entry(item, future, 1))
+    assert [type(ex) for ex in future.result(0).exceptions] == [PipelineBroken]
+    assert item._submission is None

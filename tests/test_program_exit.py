@@ -153,6 +153,23 @@ def test_several_pipelines_that_were_forgotten_share_one_warning(run_program):
     assert "'two'" not in complaints[0]
 
 
+def test_a_submit_when_the_program_has_ended_its_pipelines_is_refused(run_program):
+    """An exit handler of the program's own that comes later does not wait for ever."""
+    body = """
+        import atexit
+        def submit_late():
+            try:
+                pipeline.submit(Item(9)).result()
+            except Exception as ex:
+                print(type(ex).__name__)
+        atexit.register(submit_late)
+        pipeline = start(process_stage(work), 1)
+        open(JOURNAL + ".go", "w")
+    """
+    status, said, complaints = run_program(body)
+    assert (status, said, len(complaints)) == (0, ["0 []", "PipelineClosed"], 1)
+
+
 @pytest.mark.parametrize("stage", ["process_stage(work)", "thread_stage(work)"])
 def test_shutdown_without_waiting_is_a_shutdown(run_program, journal, stage):
     """The program ends when the items have; nothing is cancelled, nobody is warned."""

@@ -26,7 +26,7 @@ from .deadlines import Deadlines
 from .dispatch import Dispatcher
 from .exception import ANOMALY_KIND_EXCEPTION, Anomaly, PipelineBroken
 from .fork_guard import OwnedDescriptor, disown, own
-from .items import Items
+from .items import Items, refuse_late
 from .runs import Entry, Member
 from .scheduler import Admit, Grow, Scheduler, Start
 from .stage import PipelineStage, stage_label
@@ -96,14 +96,21 @@ class Engine:
     # -- called from any thread
 
     def start(self) -> None:
-        """Start the thread."""
-        self.thread = threading.Thread(target=self._run, name=f"MpPipeline-{self.name}", daemon=True)
-        self.thread.start()
+        """Start the thread. Raises RuntimeError when there can be none."""
+        thread = threading.Thread(target=self._run, name=f"MpPipeline-{self.name}", daemon=True)
+        self.thread = thread  # it asks for itself
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is ending
+            self.thread = None
+            raise
 
     def post(self, call: Callable[[], None] | Entry) -> None:
         """Have the engine's thread do ``call`` soon, or take in an item."""
         self._inbox.append(call)
-        if self._is_asleep:
+        if self._is_closed:
+            self._refuse_left()
+        elif self._is_asleep:
             self._is_asleep = False
             with contextlib.suppress(OSError):  # closed: the loop has ended
                 os.eventfd_write(self._wake.fileno(), 1)
@@ -118,6 +125,7 @@ class Engine:
 
     def end_at_exit(self) -> None:
         """The program ends: pending items are cancelled, running ones get ``grace_s``."""
+        self.is_shut_down = True
         self.stop(cancel_pending=True)
         self.post(self._set_exit_deadline)
 
@@ -142,11 +150,20 @@ class Engine:
         finally:
             self.items.fail_all(self.broken or PipelineBroken("the pipeline has ended"))
             self._close()
+            self._refuse_left()
             if not self.threads.close(self.grace_s if self.is_abandoned else 0.0) and self.is_abandoned:
                 self.threads.slots.close()
             for part in (self.items, self.deadlines, self.dispatcher, self.workforce):
                 if part is not None:  # it knows us and we know it: undone, nothing waits for the garbage collector
                     vars(part).pop("_engine", None)
+
+    def _refuse_left(self) -> None:
+        """The loop has ended: fail what was submitted too late for it, or not taken in when it failed."""
+        while self._inbox:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                what = self._inbox.popleft()
+                if type(what) is Entry:
+                    refuse_late(what, self.broken or PipelineBroken("the pipeline has ended"))
 
     def _turn(self) -> None:
         """Wait, take in what came, decide, send."""

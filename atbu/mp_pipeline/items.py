@@ -311,6 +311,16 @@ class Items:
                 entry.future.set_exception(error)
 
 
+def refuse_late(entry: Entry, error: PipelineError) -> None:
+    """Fail an item that came when nobody was there to take it; by whatever thread."""
+    item = entry.item
+    entry.is_ended = True
+    item._submission = None
+    if entry.future.set_running_or_notify_cancel():
+        item.append_exception(error)
+        entry.future.set_result(item)
+
+
 def _has_failed(member: Member) -> bool:
     return member.failure is not None or member.answer is None or bool(member.answer.exceptions)
 

@@ -168,6 +168,7 @@ class MultiprocessingPipeline:
             PipelineClosed: the pipeline was shut down.
             PipelineBroken: no worker can be started.
             InvalidStateError: it would block, and the caller is one of the pipeline's own threads.
+            RuntimeError: the system has no thread for the pipeline.
         """
         if not isinstance(work_item, PipelineWorkItem):
             raise InvalidFunctionArgument(f"work_item must be a PipelineWorkItem, not {type(work_item).__name__!r}")
@@ -177,13 +178,13 @@ class MultiprocessingPipeline:
             self._check_open()
             if self._max_pending is not None and self._num_pending >= self._max_pending:
                 self._wait_for_room()
+            if not self._is_started:
+                self._start()
             future.entry = entry = Entry(work_item, future, _claim(work_item))
             future.engine = engine
             work_item._cur_stage = 0
             if self._max_pending is not None:
                 self._num_pending += 1
-            if not self._is_started:
-                self._start()
             engine.post(entry)
         return future
 
@@ -192,7 +193,7 @@ class MultiprocessingPipeline:
             raise InvalidStateError(
                 f"pipeline {self.name!r} belongs to the process that made it; a forked copy has no thread to run it"
             )
-        if self._is_closed:
+        if self._is_closed or self._engine.is_shut_down:
             raise PipelineClosed(f"pipeline {self.name!r} was shut down; make a new one")
         if self._engine.broken is not None:
             raise self._engine.broken
@@ -216,13 +217,15 @@ class MultiprocessingPipeline:
         return me is self._engine.thread or self._threads.owns(me)
 
     def _start(self) -> None:
-        self._is_started = True
         if not _live:
             # Behind multiprocessing's own exit handler, which would join our workers: last registered, first run.
             atexit.unregister(_end_all_at_exit)
             atexit.register(_end_all_at_exit)
         _live.add(self._engine)
-        self._engine.start()
+        try:
+            self._engine.start()
+        finally:
+            self._is_started = self._engine.thread is not None
 
     def _note_ended(self) -> None:
         with self._lock:
