@@ -179,3 +179,47 @@ def test_a_stage_without_its_functions_fails_its_items(runner):
         (item,) = results(pipeline, [Item()])
         assert [type(ex) for ex in item.exceptions] == [InvalidStateError]
         assert missing in str(item.exceptions[0])
+
+
+class Mute(BaseException):
+    """Cannot be shown."""
+
+    def __str__(self):
+        raise SystemExit("no text")
+
+
+class Closed(Exception):
+    """Takes no notes."""
+
+    def add_note(self, note):
+        raise RuntimeError("no notes")
+
+
+def with_a_text_for_its_notes():
+    error = ValueError("no")
+    error.__notes__ = "a text, no list"
+    return error
+
+
+ILL_MADE = {"no text": Mute, "no notes": Closed, "notes are no list": with_a_text_for_its_notes}
+
+
+def raise_ill_made(item):
+    if item.user_obj in ILL_MADE:
+        raise ILL_MADE[item.user_obj]()
+    return item
+
+
+@pytest.mark.parametrize("stage_of", [process_stage, thread_stage])
+@pytest.mark.parametrize("place", ["fn_worker", "fn_determiner"])
+def test_an_exception_that_is_badly_made_costs_its_item_alone(runner, stage_of, place):
+    """It fails by that exception, or by its name where it cannot be recorded."""
+    stage = stage_of(keep)
+    setattr(stage, place, raise_ill_made)
+    pipeline = runner(stage)
+    bad, good = [Item(way) for way in ILL_MADE], Item("good")
+    results(pipeline, [*bad, good])
+    told = [getattr(item.exceptions[0], "exc_type", type(item.exceptions[0]).__name__) for item in bad]
+    assert [name.rpartition(".")[2] for name in told] == ["Mute", "Closed", "ValueError"]
+    assert good.exceptions is None
+    assert pipeline.anomalies == []

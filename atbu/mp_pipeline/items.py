@@ -18,7 +18,7 @@ from .exception import (
 )
 from .runs import Entry, Member, Run, SoloRun, describe_item, plan_run
 from .stage import stage_label
-from .stage_run import failure_to_record
+from .stage_run import add_note, failure_to_record
 from .work_item import PipelineWorkItem
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Items:
             named = PipelineResultIsNotPipelineWorkItem(text)
         else:
             if not isinstance(failure, PipelineError):
-                failure.add_note(f"in stage {self._engine.label(member)!r}")
+                add_note(failure, f"in stage {self._engine.label(member)!r}")
             return failure
         named.__cause__ = failure.__cause__
         return named

@@ -117,18 +117,30 @@ def check_answer(returned: Any, submission: int | None) -> None:
 
 def first_line(ex: BaseException) -> str:
     """The class and the first line of an exception's text; for a reason that crosses a pipe."""
-    try:
-        text = str(ex).partition("\n")[0]
-    except Exception:  # noqa: BLE001 - a broken __str__ is the user's, the failure must still be told
-        text = "(its text cannot be had)"
+    text = _text_of(ex, "(its text cannot be had)").partition("\n")[0]
     return f"{type(ex).__name__}: {text}" if text else type(ex).__name__
+
+
+def _text_of(ex: BaseException, otherwise: str = "") -> str:
+    try:
+        return str(ex)
+    except BaseException:  # noqa: BLE001 - a broken __str__ is the user's, the failure must still be told
+        return otherwise
+
+
+def add_note(ex: BaseException, note: str) -> None:
+    """Add a note to a user's exception, if it takes one."""
+    try:
+        ex.add_note(note)
+    except BaseException:  # noqa: BLE001 - an override of the user's, or __notes__ is no list
+        return
 
 
 def describe_failure(ex: BaseException) -> str:
     """The traceback of ``ex`` as text."""
     try:
         return "".join(traceback.format_exception(ex))
-    except Exception:  # noqa: BLE001 - see first_line
+    except BaseException:  # noqa: BLE001 - see _text_of
         return _plain_traceback(ex)
 
 
@@ -148,11 +160,7 @@ def portable_failure(ex: BaseException, text: str | None = None) -> BaseExceptio
     if isinstance(ex, Exception) and _can_travel(ex):
         return ex
     text = describe_failure(ex) if text is None else text
-    try:
-        own_text = str(ex)
-    except Exception:  # noqa: BLE001 - see first_line
-        own_text = ""
-    return PipelineStageError(_qualified_name(type(ex)), own_text, text)
+    return PipelineStageError(_qualified_name(type(ex)), _text_of(ex), text)
 
 
 def _can_travel(ex: Exception) -> bool:
@@ -166,7 +174,7 @@ def failure_to_record(ex: BaseException) -> BaseException:
     """What is recorded of a failure in this process: an Exception as it is, anything else wrapped."""
     if isinstance(ex, Exception):
         return ex
-    wrapped = PipelineStageError(_qualified_name(type(ex)), str(ex), describe_failure(ex))
+    wrapped = PipelineStageError(_qualified_name(type(ex)), _text_of(ex), describe_failure(ex))
     wrapped.__cause__ = ex
     return wrapped
 
