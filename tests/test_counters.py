@@ -203,6 +203,16 @@ def test_reading_never_sees_a_torn_or_falling_value(runner):
         assert values[-1] <= 2 * 2 * 50 * 200
 
 
+def test_names_may_be_long(processes, capfd):
+    """Longer than a message to the template, which does not end by them."""
+    names = [f"{number} {'x' * 1000}" for number in range(50)]
+    pipeline = processes(process_stage(), counters=names)
+    assert results(pipeline, [Item()])[0].exceptions is None
+    assert pipeline.counters() == dict.fromkeys(names, 0)
+    pipeline.shutdown()
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("counters", ["bytes_in", tuple(f"counter {n}" for n in range(1000))], ids=["a string", "1000"])
 def test_names_that_make_no_sense_are_refused(counters):
     """At construction."""

@@ -151,7 +151,7 @@ class WorkerPool:
         self._next_id = 1
         self._exit_codes: dict[int, int] = {}
         self._news: list[tuple[Worker, bool]] = []
-        self.template = Template(initializer, initargs, name) if self.method == "template" else None
+        self.template = Template(initializer, initargs, name, counter_names) if self.method == "template" else None
 
     def start(self, stages: Iterable[object]) -> Worker:
         """Start a worker; it is usable once its READY has come.
@@ -166,10 +166,11 @@ class WorkerPool:
         worker: Worker | None = None
         try:
             worker = self._equip(worker_id, slot, child_fds)
-            arguments = (slot, self._counter_names, logging.root.level)
+            log_level = logging.root.level
             if self.template is not None and self.template.is_alive:
-                self.template.request_worker(worker_id, arguments, child_fds)
+                self.template.request_worker(worker_id, slot, log_level, child_fds)
             else:
+                arguments = (slot, self._counter_names, log_level)
                 self._start_by_context(worker, arguments, child_fds, stages)
         except BaseException:
             if worker is not None:
