@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from pipeline_harness import result
+from pipeline_harness import PATIENCE_S, result
 from pipeline_stages import (
     PROCESSES,
     RUNNERS,
@@ -23,6 +25,7 @@ from pipeline_stages import (
 
 from atbu.mp_pipeline.counters import counter
 from atbu.mp_pipeline.mp_pipeline import InvalidFunctionArgument, MultiprocessingPipeline
+from atbu.mp_pipeline.shared_slots import FIRST_COUNTER, SharedSlots
 
 NAMES = ("bytes_in", "bytes_out")
 
@@ -213,7 +216,37 @@ def test_names_may_be_long(processes, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("counters", ["bytes_in", tuple(f"counter {n}" for n in range(1000))], ids=["a string", "1000"])
+def test_they_may_be_read_while_they_are_closed():
+    """By a thread that draws a bar while another shuts the pipeline down; the last figures stay."""
+    switch_interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            for _ in range(5):
+                slots, has_begun = SharedSlots(), threading.Event()
+                for number in range(200):
+                    slots.slot(slots.take())[FIRST_COUNTER] = number
+                readings = thread.submit(_read_until_closed, slots, has_begun)
+                has_begun.wait()
+                slots.close()
+                assert set(readings.result(PATIENCE_S)) == {sum(range(200))}
+    finally:
+        sys.setswitchinterval(switch_interval_s)
+
+
+def _read_until_closed(slots, has_begun):
+    readings = []
+    while slots.fileno() >= 0 or len(readings) < 2:
+        readings += slots.sum_counters(1)
+        has_begun.set()
+    return [*readings, *slots.sum_counters(1)]
+
+
+@pytest.mark.parametrize(
+    "counters",
+    ["bytes_in", tuple(f"counter {n}" for n in range(1000)), ("bytes_in", "bytes_in")],
+    ids=["a string", "1000", "twice"],
+)
 def test_names_that_make_no_sense_are_refused(counters):
     """At construction."""
     with pytest.raises(InvalidFunctionArgument, match="counters"):

@@ -376,8 +376,8 @@ def _check_arguments(
         raise InvalidFunctionArgument(f"max_pending must be >= 1 or None, not {max_pending}")
     if not grace_s >= 0:
         raise InvalidFunctionArgument(f"grace_s must be >= 0, not {grace_s}")
-    if len(counters) > MAX_COUNTERS or isinstance(counters, str):
-        raise InvalidFunctionArgument(f"counters must be a list of at most {MAX_COUNTERS} names")
+    if len(counters) > MAX_COUNTERS or isinstance(counters, str) or len(set(counters)) < len(counters):
+        raise InvalidFunctionArgument(f"counters must be a list of at most {MAX_COUNTERS} names, each of them once")
 
 
 def _abandon(engine: Engine) -> None:

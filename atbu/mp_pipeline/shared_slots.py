@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 
 from .fork_guard import OwnedDescriptor
 
@@ -38,6 +39,7 @@ class SharedSlots:
         self._views: dict[int, memoryview] = {}
         self._free: list[int] = []
         self._last_sums: list[int] | None = None
+        self._close_lock = threading.Lock()
 
     def fileno(self) -> int:
         """The descriptor a worker maps."""
@@ -69,9 +71,12 @@ class SharedSlots:
         if self._last_sums is not None:
             return self._last_sums[:count]
         sums = [0] * count
-        for view in list(self._views.values()):
-            for i in range(count):
-                sums[i] += view[FIRST_COUNTER + i]
+        try:
+            for view in list(self._views.values()):
+                for i in range(count):
+                    sums[i] += view[FIRST_COUNTER + i]
+        except ValueError:  # closed meanwhile, by another thread
+            return self.sum_counters(count)
         return sums
 
     def close_descriptor(self) -> None:
@@ -79,10 +84,12 @@ class SharedSlots:
         self._memfd.close()
 
     def close(self) -> None:
-        """All writers are gone: keep the sums, and give back the memory and its descriptor."""
-        if self._last_sums is not None:
-            return
-        self._last_sums = self.sum_counters(MAX_COUNTERS)
+        """All writers are gone: keep the sums, and give back the memory and its descriptor. Twice is fine."""
+        sums = self.sum_counters(MAX_COUNTERS)
+        with self._close_lock:
+            if self._last_sums is not None:
+                return
+            self._last_sums = sums
         self._memfd.close()
         for view in self._views.values():
             view.release()
