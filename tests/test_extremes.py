@@ -49,6 +49,39 @@ def test_a_program_may_have_a_thousand_files_open() -> None:
     assert pipeline.was_graceful_shutdown
 
 
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Be a program that may open so many more files."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first = os.open(os.devnull, os.O_RDONLY)
+    held = [first, *(os.dup(first) for _ in range(count))]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, limits[1]))
+    try:
+        with contextlib.suppress(OSError):  # those that are free between others
+            while True:
+                held.append(os.dup(first))
+        for fd in sorted(held[1:])[-count:] if count else []:
+            held.remove(fd)
+            os.close(fd)
+        yield
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("count", range(7))
+def test_a_pipeline_that_cannot_be_made_leaves_nothing(count: int) -> None:
+    """No descriptor, and no template, at whatever point descriptors run out."""
+    with (
+        descriptors_left(count),
+        contextlib.suppress(OSError),
+        pipeline_on(TEMPLATE, stages=[process_stage()]) as pipeline,
+    ):
+        # made, but no worker will be
+        assert [type(ex) for ex in result(pipeline.submit(Item())).exceptions] == [PipelineBroken]
+
+
 @pytest.mark.parametrize("seconds", [math.inf, 1e9, 10**400])
 def test_waits_may_be_as_long_as_one_likes(seconds: float) -> None:
     """A time limit and a grace of years are as good as none."""

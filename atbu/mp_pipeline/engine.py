@@ -85,7 +85,11 @@ class Engine:
         self._is_closed = False
         self._terminate_at: float | None = None
         self._wake = OwnedDescriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-        self._epoll = own(select.epoll())
+        try:
+            self._epoll = own(select.epoll())
+        except BaseException:
+            self._wake.close()
+            raise
         self._handlers: dict[int, Callable[[int], None]] = {}
         self.watch(self._wake.fileno(), self._on_wake)
         self.items = Items(self)

@@ -81,6 +81,7 @@ class MultiprocessingPipeline:
 
     Raises:
         InvalidFunctionArgument: an argument is not allowed, or the initialiser cannot reach a worker.
+        OSError: the system has no descriptors, memory or process for it.
     """
 
     def __init__(
@@ -121,7 +122,14 @@ class MultiprocessingPipeline:
         self._threads = ThreadRunner(name, self._slots, self._counter_names)
         scheduler = Scheduler(max_running)
         scheduler.max_workers = max(max_running, max_workers or 0)
-        self._engine = Engine(name, self._stages, scheduler, pool, self._threads, min(grace_s, LONGEST_WAIT_S))
+        grace_s = min(grace_s, LONGEST_WAIT_S)
+        try:
+            self._engine = Engine(name, self._stages, scheduler, pool, self._threads, grace_s)
+        except BaseException:  # no descriptors
+            if pool is not None:
+                pool.close(grace_s)
+            self._slots.close()
+            raise
         reference = weakref.ref(self)
 
         def on_ended(entry: Entry) -> None:

@@ -33,8 +33,12 @@ class SharedSlots:
 
     def __init__(self) -> None:
         self._memfd = OwnedDescriptor(os.memfd_create("mp_pipeline-slots", os.MFD_CLOEXEC))
-        os.ftruncate(self._memfd.fileno(), NUM_SLOTS * _SLOT_BYTES)
-        self._memory = mmap.mmap(self._memfd.fileno(), NUM_SLOTS * _SLOT_BYTES)
+        try:
+            os.ftruncate(self._memfd.fileno(), NUM_SLOTS * _SLOT_BYTES)
+            self._memory = mmap.mmap(self._memfd.fileno(), NUM_SLOTS * _SLOT_BYTES)
+        except BaseException:
+            self._memfd.close()
+            raise
         self._words = memoryview(self._memory).cast("Q")
         self._views: dict[int, memoryview] = {}
         self._free: list[int] = []

@@ -56,19 +56,32 @@ class Template:
         counter_names: tuple[str, ...],
     ) -> None:
         parents, templates = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        own(parents)
         for stream in (sys.stdout, sys.stderr):
             # else what is buffered now would be written once more by every worker
             if stream is not None:
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
         parent_pid = os.getpid()
-        self.pid = os.fork()
+        own(parents)
+        try:
+            self.pid = os.fork()
+        except BaseException:
+            disown(parents)
+            parents.close()
+            templates.close()
+            raise
         if self.pid == 0:
             _serve_and_exit(templates, parent_pid, (initializer, initargs, name, counter_names))
         templates.close()
         self._socket = parents
-        self._pidfd = OwnedDescriptor(os.pidfd_open(self.pid))
+        try:
+            self._pidfd = OwnedDescriptor(os.pidfd_open(self.pid))
+        except BaseException:
+            disown(parents)
+            parents.close()
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)  # it ends with its socket
+            raise
         self.is_alive = True
 
     def fileno(self) -> int:

@@ -151,7 +151,13 @@ class WorkerPool:
         self._next_id = 1
         self._exit_codes: dict[int, int] = {}
         self._news: list[tuple[Worker, bool]] = []
-        self.template = Template(initializer, initargs, name, counter_names) if self.method == "template" else None
+        self.template: Template | None = None
+        if self.method == "template":
+            try:
+                self.template = Template(initializer, initargs, name, counter_names)
+            except BaseException:
+                self.slots.close()
+                raise
 
     def start(self, stages: Iterable[object]) -> Worker:
         """Start a worker; it is usable once its READY has come.
