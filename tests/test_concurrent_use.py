@@ -20,6 +20,7 @@ from pipeline_stages import (
 )
 
 from atbu.mp_pipeline.mp_pipeline import (
+    InvalidStateError,
     MultiprocessingPipeline,
     PipelineClosed,
     PipelineTerminated,
@@ -65,6 +66,35 @@ def test_many_threads_may_shut_one_pipeline_down(runner):
             ended.result(PATIENCE_S)
     assert all(future.done() for future in futures)
     assert pipeline.was_graceful_shutdown
+
+
+@pytest.mark.parametrize("place", ["fn_determiner", "callback"])
+@pytest.mark.parametrize("wait", [lambda pipeline, future: future.result(), lambda pipeline, future: pipeline.map([])])
+def test_who_waits_for_an_item_where_it_needs_the_thread_is_refused(runner, place, wait):
+    """Nobody waits for ever, and the pipeline goes on."""
+    refused = []
+
+    def wait_for_another(*_):
+        other = pipeline.submit(Item("other"))
+        try:
+            wait(pipeline, other)
+        except InvalidStateError as ex:
+            refused.append(str(ex))
+        with pytest.raises(TimeoutError):
+            other.result(0)
+        return True
+
+    stage, go_on = thread_stage(lambda item: (go_on.wait(), item)[1]), threading.Event()
+    stage.fn_determiner = lambda item: item.user_obj != "asks" or wait_for_another()
+    pipeline = runner(stage)
+    future = pipeline.submit(Item("asks" if place == "fn_determiner" else "calls"))
+    if place == "callback":
+        future.add_done_callback(wait_for_another)
+    go_on.set()
+    assert not result(future).is_failed
+    assert not results(pipeline, [Item()])[0].is_failed
+    assert len(refused) == 1
+    assert "own thread" in refused[0]
 
 
 def test_many_pipelines_may_live_in_one_process(runner):

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
+from .exception import InvalidStateError
+
 if TYPE_CHECKING:
     from .engine import Engine
     from .runs import Entry
@@ -87,10 +89,29 @@ class ItemFuture(Future[Any]):
             self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def result(self, timeout: float | None = None) -> Any:
-        """The item, once it has ended."""
+        """The item, once it has ended.
+
+        Raises InvalidStateError where it would wait for ever: in a callback or another hook that the item needs to end.
+        """
         if self._state == FINISHED and self._exception is None:  # both are set before the state
             return self._result
+        if timeout is None:
+            self._refuse_to_wait_for_itself()
         return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """None, once the item has ended: its failures are in the item. Raises as result() does."""
+        if timeout is None:
+            self._refuse_to_wait_for_itself()
+        return super().exception(timeout)
+
+    def _refuse_to_wait_for_itself(self) -> None:
+        engine = getattr(self, "engine", None)
+        if engine is not None and engine.thread is threading.current_thread() and not self.done():
+            raise InvalidStateError(
+                f"waiting for an item of pipeline {engine.name!r} on the pipeline's own thread (in a callback, "
+                "is_for_stage or stage_complete) would never end; use add_done_callback"
+            )
 
     def cancel(self) -> bool:
         """Cancel the item if no stage has been asked for it yet; says whether it is cancelled."""

@@ -256,6 +256,8 @@ class MultiprocessingPipeline:
         bound = window if window is not None else max(64, 512 * self._engine.scheduler.max_running)
         if bound < 1:
             raise InvalidFunctionArgument(f"window must be at least 1, not {bound}")
+        if threading.current_thread() is self._engine.thread:
+            raise InvalidStateError("map would wait for items on the pipeline's own thread, which they need to end")
         if self._max_pending is not None:
             bound = min(bound, self._max_pending)
         return self._map_ordered(iter(work_items), bound) if ordered else self._map_completed(iter(work_items), bound)
