@@ -283,6 +283,7 @@ class Workforce:
             deadline = time.monotonic() + self._engine.grace_s
             while self._pool.workers and (left := deadline - time.monotonic()) > 0:
                 self._engine.handle_events(left)
+            self._engine.handle_events(0.0)  # we may not have run ourselves meanwhile: who has ended by now has ended
             for worker in list(self._pool.workers.values()):
                 self._engine.note_anomaly(
                     TimeoutError(f"worker {worker.pid} did not end within {self._engine.grace_s} s"),
