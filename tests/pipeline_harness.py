@@ -40,7 +40,12 @@ def chosen_start_method(method: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def pipeline_on(runner: str, **arguments: Any) -> Iterator[MultiprocessingPipeline]:
-    """A pipeline whose workers come to life by ``runner``, or that is serial; shut down in the end."""
+    """A pipeline whose workers come to life by ``runner``, or that is serial; shut down in the end.
+
+    Its workers get as long to end as anything here: the usual grace is too short for a whole interpreter (spawn) on
+    a machine that does not run it for seconds. A test of the grace says its own.
+    """
+    arguments.setdefault("grace_s", PATIENCE_S)
     with (
         chosen_start_method(runner if runner in (FORKSERVER, SPAWN) else None),
         MultiprocessingPipeline(serial=runner == SERIAL, **arguments) as pipeline,

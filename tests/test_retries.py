@@ -368,7 +368,8 @@ def test_survivors_of_an_attempt_are_ended_before_the_next(processes, gate, jour
     stages = chain("PP", work.wait_for_ever, _try_consuming)
     having(stages[1], retries=1, retry_on=(OSError,))
     item = having(TryingItem(b"", 1, journal), gate=gate.path)
-    future = processes(*stages, grace_s=TIMEOUT_S).submit(item)
+    # Long enough for the survivor to come to the gate on a loaded machine.
+    future = processes(*stages, grace_s=1.0).submit(item)
     gate.wait_for(2)
     gate.open(1)
     result(future)

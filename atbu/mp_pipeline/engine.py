@@ -9,7 +9,8 @@
 The loop waits on all of these together, so no death and no answer is waited for alone. User code that belongs in
 the parent (is_for_stage, stage_complete, futures' callbacks) runs on this thread, one call at a time.
 
-Its parts: Items (from arrival to result), Workforce (the workers), Dispatcher (puts a run to work), Deadlines.
+Its parts: Items (from arrival to result), Workforce (the workers), Answers (of theirs), Dispatcher (puts a run to
+work), Deadlines.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from .answers import Answers
 from .deadlines import Deadlines
 from .dispatch import Dispatcher
 from .exception import ANOMALY_KIND_EXCEPTION, Anomaly, PipelineBroken
@@ -95,6 +97,7 @@ class Engine:
         self.items = Items(self)
         self.deadlines = Deadlines(self)
         self.dispatcher = Dispatcher(self)
+        self.answers = Answers(self)
         self.workforce = None if pool is None else Workforce(self, pool)
 
     # -- called from any thread
@@ -157,7 +160,7 @@ class Engine:
             self._refuse_left()
             if not self.threads.close(self.grace_s if self.is_abandoned else 0.0) and self.is_abandoned:
                 self.threads.slots.close()
-            for part in (self.items, self.deadlines, self.dispatcher, self.workforce):
+            for part in (self.items, self.deadlines, self.dispatcher, self.answers, self.workforce):
                 if part is not None:  # it knows us and we know it: undone, nothing waits for the garbage collector
                     vars(part).pop("_engine", None)
 

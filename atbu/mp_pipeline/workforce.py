@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import select
 import signal
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import channel as wire
 from .channel import ChannelClosed
-from .descriptors import loads_answer
 from .exception import PipelineBroken, PipelineWorkerDied
 from .log_relay import handle_record
 from .pacing import Pacing
-from .plain_items import ItemUnpacker, unpack_parts
 from .runs import Entry, Member, SoloRun, describe_item
-from .stage_run import pickling_error, with_worker_traceback
-from .work_item import PipelineWorkItem
 from .workers import Worker, WorkerPool, describe_end
 
 if TYPE_CHECKING:
@@ -43,9 +38,8 @@ class Workforce:
         self._scheduler = engine.scheduler
         self._pool = pool
         self._items = engine.items
-        self._deadlines = engine.deadlines
+        self._answers = engine.answers
         self._pacing = Pacing()
-        self._unpacker = ItemUnpacker()
         self._num_stillborn = 0
         self._last_init_failure: str | None = None
         #: When workers may be started again, after the system had refused one (monotonic seconds).
@@ -152,19 +146,19 @@ class Workforce:
                 total_us += fields[5]
                 member = worker.queue[0]
                 if type(member) is not SoloRun or fields[1] == wire.IS_FAILED or member.originals:
-                    self._on_result(worker, fields, payload)
+                    self._answers.take(worker, fields, payload)
                     continue
                 num_solo += 1
-                if self._on_solo_result(worker, member, fields[1], payload):
+                if self._answers.take_solo(worker, member, fields[1], payload):
                     going_on.append(member.entry)
             elif kind == wire.ERROR:
-                self._on_error(worker, fields, payload)
+                self._answers.take_error(worker, fields, payload)
             elif kind == wire.CHAIN_ENDED:
                 num_answers += 1
                 total_us += fields[5]
-                self._on_chain_ended(worker, payload)
+                self._answers.take_chain(worker, payload)
             elif kind == wire.CHAIN_FAILED:
-                self._on_chain_failed(worker, payload)
+                self._answers.take_chain_failure(worker, payload)
             elif kind == wire.LOG:
                 self._on_log(payload)
             elif kind == wire.DROPPED:
@@ -188,105 +182,6 @@ class Workforce:
             handle_record(payload)
         except Exception as ex:  # noqa: BLE001 - a handler or filter of the program, or a record that won't unpickle
             self._engine.note_anomaly(ex, "a log record of a worker could not be handled")
-
-    def _on_solo_result(self, worker: Worker, member: SoloRun, flags: int, payload: bytes) -> bool:
-        """The hot path: a run of one stage has succeeded. Says whether its item wants another."""
-        worker.queue.popleft()
-        if self._deadlines.timed and worker.queue:
-            self._deadlines.start_clock(worker.queue[0])
-        try:
-            if flags:
-                known, attributes = unpack_parts(payload)
-                cls = type(member.entry.item)
-                own = self._items.taken_by_parts.get(cls) or self._items.class_taken_by_parts(cls)
-                takes_parts = known == own
-                answer: Any = attributes if takes_parts else self._unpacker.make(known, attributes)
-            else:
-                takes_parts = False
-                answer = pickle.loads(payload)
-        except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
-            member.failure = self._unreadable("the result", member, ex)
-            self._items.end_member(member)
-            return False
-        return self._items.end_solo(member, answer, takes_parts)
-
-    def _on_result(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
-        member: Member = worker.queue.popleft()
-        flags = fields[1]
-        if flags & wire.IS_FAILED:
-            member.stage_num = fields[2]
-            payload = self._note_failed_at(member, payload)
-        try:
-            member.answer = self._load_answer(flags, payload, member)
-        except BaseException as ex:  # noqa: BLE001 - as above
-            member.failure = self._unreadable("the result", member, ex)
-        self._answered(worker, member)
-
-    def _load_answer(self, flags: int, payload: bytes, member: Member) -> PipelineWorkItem:
-        if flags & wire.IS_PACKED:
-            return self._unpacker.unpack(payload)
-        return loads_answer(payload, member.originals)  # type: ignore[no-any-return]
-
-    def _on_chain_ended(self, worker: Worker, payload: bytes) -> None:
-        """A chain inside one worker: each stage's answer or failure."""
-        lead: Member = worker.queue.popleft()
-        members = lead.run.members
-        self._deadlines.forget(lead)
-        for member, end in zip(members, pickle.loads(payload), strict=True):
-            self._take_end(lead, member, *end)
-        self._scheduler.answered(lead.entry, worker)
-        for member in members:
-            self._items.end_member(member)
-
-    def _on_chain_failed(self, worker: Worker, payload: bytes) -> None:
-        """A stage of a chain inside one worker has failed while another runs, which now gets ``grace_s``."""
-        lead: Member = worker.queue[0]
-        number, *end = pickle.loads(payload)
-        self._take_end(lead, lead.run.members[number], *end)
-        self._deadlines.end_survivors_of(lead)
-
-    def _take_end(
-        self, lead: Member, member: Member, failed_at_ns: int, is_failure: bool, flags: int, data: bytes
-    ) -> None:
-        member.failed_at_ns = failed_at_ns
-        try:
-            if is_failure:
-                member.failure = self._items.located(member, with_worker_traceback(*pickle.loads(data)))
-            else:
-                member.answer = self._load_answer(flags, data, lead)
-        except BaseException as ex:  # noqa: BLE001 - see _on_result
-            member.failure = self._unreadable("the error" if is_failure else "the result", member, ex)
-
-    def _on_error(self, worker: Worker, fields: tuple[int, ...], payload: bytes) -> None:
-        member: Member = worker.queue.popleft()
-        member.stage_num = fields[2]
-        if fields[1] & wire.STAGES_LOST:
-            worker.known_stages.clear()
-        try:
-            failure, text = pickle.loads(self._note_failed_at(member, payload))
-            member.failure = self._items.located(member, with_worker_traceback(failure, text))
-        except BaseException as ex:  # noqa: BLE001 - it could be read in the worker, but not here
-            member.failure = self._unreadable("the error", member, ex)
-        self._answered(worker, member)
-
-    def _note_failed_at(self, member: Member, payload: bytes) -> bytes:
-        (member.failed_at_ns,) = wire.FAILED_AT.unpack_from(payload)
-        return payload[wire.FAILED_AT.size :]
-
-    def _unreadable(self, what: str, member: Member, ex: BaseException) -> BaseException:
-        return pickling_error(what, self._engine.label(member), describe_item(member.entry.item), ex)
-
-    def _answered(self, worker: Worker, member: Member) -> None:
-        timed = self._deadlines.timed
-        if timed:
-            timed.discard(member)
-            if worker.queue:
-                self._deadlines.start_clock(worker.queue[0])
-        if member.run.is_chain:
-            self._scheduler.released(member.entry, worker)
-        else:
-            self._scheduler.answered(member.entry, worker)
-        self._items.end_member(member)
 
     # -- runs taken back from behind one that turned out long
 
@@ -388,6 +283,7 @@ class Workforce:
             deadline = time.monotonic() + self._engine.grace_s
             while self._pool.workers and (left := deadline - time.monotonic()) > 0:
                 self._engine.handle_events(left)
+            self._engine.handle_events(0.0)  # we may not have run ourselves meanwhile: who has ended by now has ended
             for worker in list(self._pool.workers.values()):
                 self._engine.note_anomaly(
                     TimeoutError(f"worker {worker.pid} did not end within {self._engine.grace_s} s"),
