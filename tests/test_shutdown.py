@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 import weakref
@@ -108,6 +109,35 @@ def test_leaving_the_context_finishes_all_items_but_not_after_an_exception(runne
         leave()
     assert futures[10].result(0).exceptions is None
     assert futures[12].done()
+
+
+class Signalling(Item):
+    """Has a signal arrive in the middle of submit(), where it gets its place in the pipeline."""
+
+    is_ready = False
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "_cur_stage" and self.is_ready:
+            self.is_ready = False
+            signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("end", ["shutdown", "terminate"])
+@pytest.mark.parametrize("max_pending", [None, 9])
+def test_a_signal_handler_may_end_a_pipeline_in_the_middle_of_submit(runner, end, max_pending):
+    """Nothing waits for ever, and the item that was under way ends like the others."""
+    pipeline = runner(thread_stage(), max_pending=max_pending)
+    before = signal.signal(signal.SIGUSR1, lambda *_: getattr(pipeline, end)())
+    try:
+        first, last = Item(), Signalling()
+        last.is_ready = True
+        futures = [pipeline.submit(first), pipeline.submit(last)]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert all(future.done() for future in futures)
+    with pytest.raises(PipelineClosed):
+        pipeline.submit(Item())
 
 
 def test_terminate_ends_what_runs_now(processes, gate):

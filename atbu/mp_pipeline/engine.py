@@ -92,6 +92,7 @@ class Engine:
         except BaseException:
             self._wake.close()
             raise
+        self._wake_fd = self._wake.fileno()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self.watch(self._wake.fileno(), self._on_wake)
         self.items = Items(self)
@@ -118,9 +119,13 @@ class Engine:
         if self._is_closed:
             self._refuse_left()
         elif self._is_asleep:
-            self._is_asleep = False
-            with contextlib.suppress(OSError):  # closed: the loop has ended
-                os.eventfd_write(self._wake.fileno(), 1)
+            try:
+                # No Python call between the two, where a signal could come in: who posts in its handler, or after its
+                # exception, would find a loop that sleeps and is taken for awake.
+                self._is_asleep = False
+                os.eventfd_write(self._wake_fd, 1)
+            except OSError:
+                return  # closed: the loop has ended
 
     def stop(self, cancel_pending: bool) -> None:
         """Have the loop end: after all items, or with those cancelled that have not been started."""
@@ -352,4 +357,5 @@ class Engine:
         self._handlers.clear()
         disown(self._epoll)
         self._epoll.close()
+        self._wake_fd = -1
         self._wake.close()

@@ -47,7 +47,7 @@ _NO_THREADS_AT_EXIT = sys.version_info[:2] == (3, 12)
 _MAX_THREADS_AT_EXIT = 256
 _submissions = itertools.count(1)
 # An item may be offered to several pipelines at once, each with a lock of its own.
-_claims = threading.Lock()
+_claims = threading.RLock()
 # Pipelines whose threads run; ended at interpreter exit if the program has not.
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -108,7 +108,8 @@ class MultiprocessingPipeline:
         self._counter_names = tuple(counters)
         self._max_pending = max_pending
         self._num_pending = 0
-        self._lock = threading.Lock()
+        # A signal handler of the program may call any method in the middle of any other.
+        self._lock = threading.RLock()
         self._has_room = threading.Condition(self._lock)
         self._pid = os.getpid()
         self._is_started = False
@@ -333,7 +334,14 @@ class MultiprocessingPipeline:
 
     def _join(self) -> None:
         assert self._engine.thread is not None
-        self._engine.thread.join()
+        lock: Any = self._lock
+        # In a signal handler it may be held further up in this very thread, and the engine needs it to end items.
+        held = lock._release_save() if lock._is_owned() else None
+        try:
+            self._engine.thread.join()
+        finally:
+            if held is not None:
+                lock._acquire_restore(held)
         wait_until_gone(self._engine.thread)
         self._finalizer.detach()  # there is nothing left to end
         still_running = self._threads.close(self._engine.grace_s)

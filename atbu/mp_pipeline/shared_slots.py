@@ -43,7 +43,7 @@ class SharedSlots:
         self._views: dict[int, memoryview] = {}
         self._free: list[int] = []
         self._last_sums: list[int] | None = None
-        self._close_lock = threading.Lock()
+        self._close_lock = threading.RLock()  # a signal handler may shut the pipeline down, too
 
     def fileno(self) -> int:
         """The descriptor a worker maps."""
