@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,11 @@ class Wild(ByteStage):
             with open("started", "wb", buffering=0) as started:
                 started.write(b"%d" % os.getpid())
             signal.pause()
+        if data == b"wait for go":
+            with open("started", "wb"):
+                pass
+            with open("go", "rb") as go:
+                go.read()
         if data == b"fail":
             raise ValueError("no good")
         writer.write(data)
@@ -148,6 +154,22 @@ def test_retries_are_tries_beside_the_one_in_the_batch(tmp_path):
     (tmp_path / "log").unlink()
     done = mpp("run", "-j1", "--force", "--retries", "1", "./wild.py:stages", *names, cwd=tmp_path)
     assert (done.returncode, outputs(tmp_path)) == (0, ["a", "b"]), done.stderr
+
+
+@pytest.mark.slow
+def test_the_time_in_which_all_is_stopped_does_not_count_for_the_time_limit(tmp_path):
+    """Ctrl-Z for longer than --timeout, then fg: the file under way is done, in its first attempt."""
+    names = folder_of(tmp_path, a=b"wait for go")
+    os.mkfifo(tmp_path / "started")
+    os.mkfifo(tmp_path / "go")
+    with started("run", "--timeout", "1.5", "./wild.py:stages", *names, cwd=tmp_path) as process:
+        (tmp_path / "started").read_bytes()
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(1.8)  # this time itself is what is tested
+        os.killpg(process.pid, signal.SIGCONT)
+        os.close(os.open(tmp_path / "go", os.O_RDWR))  # waits for nobody
+        assert process.wait(TIMEOUT_S) == 0
+    assert (tmp_path / "log").read_bytes().split(b"\n").count(b"wait for go") == 1
 
 
 @pytest.mark.slow

@@ -166,7 +166,7 @@ class Engine:
 
     def handle_events(self, timeout_s: float) -> None:
         """Wait for events, -1 for ever, and handle them."""
-        ready = self._epoll.poll(timeout_s)
+        ready = self.deadlines.poll(self._epoll, timeout_s) if self.deadlines.timed else self._epoll.poll(timeout_s)
         self._is_asleep = False
         handlers = self._handlers
         for fd, events in ready:
