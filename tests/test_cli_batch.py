@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_tools import TIMEOUT_S, descendants, lines_of, mpp, started, unpacked, without_power_over_files
+from cli_tools import TIMEOUT_S, descendants, lines_of, mpp, started, unpacked, wait_until, without_power_over_files
 
 STAGES = """
 import os
@@ -63,6 +64,14 @@ def outputs(path: Path) -> list[str]:
 
 def temporaries(path: Path) -> list[str]:
     return [name for name in os.listdir(path) if name.startswith(".mpp-")]
+
+
+def is_read(fifo: Path) -> bool:
+    """Whether somebody has opened it to read; he then sees its end."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return True
+    return False
 
 
 def many(path: Path, count: int) -> list[str]:
@@ -167,7 +176,7 @@ def test_the_time_in_which_all_is_stopped_does_not_count_for_the_time_limit(tmp_
         os.killpg(process.pid, signal.SIGSTOP)
         time.sleep(1.8)  # this time itself is what is tested
         os.killpg(process.pid, signal.SIGCONT)
-        os.close(os.open(tmp_path / "go", os.O_RDWR))  # waits for nobody
+        wait_until(lambda: is_read(tmp_path / "go"), "the stage waits for its go")
         assert process.wait(TIMEOUT_S) == 0
     assert (tmp_path / "log").read_bytes().split(b"\n").count(b"wait for go") == 1
 
