@@ -276,7 +276,7 @@ def _run_command(command: Any, args: list[str], stdio: Stdio) -> int:
     try:
         status = command.main(args=args, prog_name="mpp", standalone_mode=False, obj=stdio)
     except UsageProblem as ex:
-        return _complain(ex, ex.lines, exit_codes.USAGE)
+        return _complain(ex, ex.lines, ex.exit_status)
     except Exception as ex:  # noqa: BLE001 - one line for the user; -v shows the traceback
         return _complain_of(ex)
     return status if isinstance(status, int) else exit_codes.DONE

@@ -244,7 +244,7 @@ class Batch:
             return
         future = self._ended.popleft()
         unit = self._under_way.pop(future)
-        answer = unpack(unit, future)
+        answer = unpack(unit, future, is_single=self._settings.items_total == 1)
         if answer.seconds:
             self._planner.learn(unit.entries[: len(unit.entries) - len(answer.left)], answer.seconds)
         if self._ending.is_beginning:

@@ -15,7 +15,7 @@ from mpp_stages.commit import publish_file, sync_folder, umask, write_all
 from mpp_stages.file_item import DescriptorSource, DescriptorTarget, FileItem, PathTarget, open_target
 from mpp_stages.temporaries import temporary_beside
 
-from .errors import UsageProblem, shown
+from .errors import FileProblem, UsageProblem, shown
 from .jobs import Job
 from .observers import ItemResult, Observer, RunSummary
 from .planned import Definition
@@ -48,7 +48,7 @@ class ChecksumsFile(Observer):
             self._descriptor = self._open(path, stdio)
         except OSError as ex:
             hint = " (--force replaces it)" if isinstance(ex, FileExistsError) else ""
-            raise UsageProblem(f"mpp: --checksums: '{shown(path)}': {ex.strerror}{hint}") from ex
+            raise FileProblem("--checksums", path, ex, hint) from ex
 
     def _open(self, path: str, stdio: Stdio) -> int:
         if path == _STREAM:

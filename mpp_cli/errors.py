@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+from . import exit_codes
+
+#: What is wrong with the machine at the moment, and not with the words of the command line.
+_OF_THE_MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG)
 
 
 class UsageProblem(Exception):
@@ -12,9 +19,27 @@ class UsageProblem(Exception):
         lines: One line for each fault, ready to be shown.
     """
 
+    exit_status = exit_codes.USAGE
+
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines: Sequence[str] = lines
+
+
+class FileProblem(UsageProblem):
+    """A file that an option names cannot be had: exit 2, or 1 where another name would not help (a full disk).
+
+    Args:
+        option: As on the command line.
+        path: As the user named it.
+        error: Why.
+        hint: Put behind it.
+    """
+
+    def __init__(self, option: str, path: str, error: OSError, hint: str = "") -> None:
+        super().__init__(f"mpp: {option}: '{shown(path)}': {error.strerror}{hint}")
+        if error.errno in _OF_THE_MACHINE:
+            self.exit_status = exit_codes.FAILED
 
 
 def nearest(wrong: str, known: Iterable[str], likeness: float = 0.5) -> str:

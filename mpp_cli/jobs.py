@@ -71,6 +71,12 @@ class Job:
         """Whether it has no temporary, so that nothing is left behind when it ends at once."""
         return isinstance(self.item.target, DescriptorTarget)
 
+    def once_more(self) -> Job:
+        """The same job with an item that nobody has worked on; what the old one has left is dropped."""
+        item = self.item
+        item.discard()
+        return Job(FileItem(item.source, item.target, name=item.name), self.is_stream, self.status)
+
     def close(self) -> None:
         """Close the parent's copies of its descriptors."""
         for side in self.item.side_outputs.values():

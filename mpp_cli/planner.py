@@ -52,7 +52,7 @@ class Entry:
         self.holds_descriptors = job.is_stream or self.writes_directly
         #: It goes alone, for it has been in a batch: one that came to nothing, or that could not take it.
         self.is_alone = False
-        #: It was in a batch whose worker was killed or ended.
+        #: Its worker was killed, or that of its batch was killed or ended: it is done once more.
         self.was_lost = False
 
 

@@ -16,6 +16,7 @@ from atbu.mp_pipeline.exception import (
 )
 from atbu.mp_pipeline.work_item import PipelineWorkItem
 
+from .failures import root_cause
 from .planner import Entry
 from .settling import Ended
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mpp_stages.small_files import BatchResults, SmallFile
 
     from atbu.mp_pipeline.descriptors import PassedDescriptor
+
+    from .jobs import Job
 
 #: A batch that takes longer than this comes back with what is left of it. A stop is obeyed within it, and no worker
 #: sits on files that others could do.
@@ -90,8 +93,12 @@ def batch_unit(entries: Sequence[Entry], stop: PassedDescriptor) -> tuple[Unit, 
     return Unit(FileBatch(files, _BATCH_BUDGET_S, stop), ready, is_batch=True), failed
 
 
-def unpack(unit: Unit, future: Future[object]) -> Answer:
-    """What the ended future of a unit says of its entries. Raises nothing."""
+def unpack(unit: Unit, future: Future[object], *, is_single: bool) -> Answer:
+    """What the ended future of a unit says of its entries. Raises nothing.
+
+    Args:
+        is_single: There is one input only.
+    """
     try:
         future.result()
     except CancelledError:
@@ -104,6 +111,10 @@ def unpack(unit: Unit, future: Future[object]) -> Answer:
         entry = unit.entries[0]
         if entry.was_lost:
             errors = [_once_more(error) for error in errors]
+        elif not is_single and errors and _has_lost_its_worker(errors, entry.job):
+            entry.was_lost = True
+            entry.job = entry.job.once_more()
+            return Answer(alone=[entry])
         begun_ns = entry.job.item.begun_ns
         seconds = (time.monotonic_ns() - begun_ns) / 1e9 if begun_ns else 0.0
         return Answer([Ended(entry, errors, seconds=seconds)])
@@ -115,6 +126,12 @@ def unpack(unit: Unit, future: Future[object]) -> Answer:
     for entry in unit.entries:
         entry.was_lost = True
     return Answer(alone=list(unit.entries))
+
+
+def _has_lost_its_worker(errors: Sequence[BaseException], job: Job) -> bool:
+    """Whether its worker's death alone has failed it: then it has the second try that files of batches have."""
+    cause = root_cause(errors)
+    return isinstance(cause, PipelineWorkerDied) and not cause.retried and job.item.may_retry()
 
 
 def _once_more(error: BaseException) -> BaseException:

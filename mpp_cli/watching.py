@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from . import exit_codes
-from .errors import UsageProblem, shown
+from .errors import FileProblem, UsageProblem, shown
 from .failures import error_words
 from .line_writer import LinesGivenUp, LineWriter
 from .observers import Observers, RunStart, RunSummary
@@ -120,7 +120,7 @@ def watching(options: WatchOptions, definition: Definition, stdio: Stdio, goes_t
             try:
                 _add_own(watch, open_log(options.log_file))
             except OSError as ex:
-                raise UsageProblem(f"mpp: --log-file: '{shown(options.log_file)}': {ex.strerror}") from ex
+                raise FileProblem("--log-file", options.log_file, ex) from ex
         if options.journal is not None:
             _add_journal(watch, stack, options.journal, definition)
         if options.report is not None:
@@ -189,7 +189,7 @@ def _add_events(watch: Watch, stack: contextlib.ExitStack, path: str, stdio: Std
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
             descriptor = os.open(path, flags, 0o666)
         except OSError as ex:
-            raise UsageProblem(f"mpp: --json: '{shown(path)}': {ex.strerror}") from ex
+            raise FileProblem("--json", path, ex) from ex
         _add_own(watch, descriptor)
     writer = LineWriter(descriptor, watch.may_wait)
     stack.callback(writer.close)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from cli_tools import TIMEOUT_S, descendants, lines_of, mpp, started, unpacked, without_power_over_files
+from cli_tools import TIMEOUT_S, descendants, lines_of, mpp, started, unpacked, wait_until, without_power_over_files
 
 STAGES = """
 import os
@@ -30,11 +32,16 @@ class Wild(ByteStage):
             os.kill(os.getpid(), signal.SIGKILL)
         if data == b"hang":
             signal.pause()
-        if data == b"wait once" and not os.path.exists("waited"):
+        if data[:9] == b"wait once" and not os.path.exists("waited"):
             open("waited", "x").close()
             with open("started", "wb", buffering=0) as started:
                 started.write(b"%d" % os.getpid())
             signal.pause()
+        if data == b"wait for go":
+            with open("started", "wb"):
+                pass
+            with open("go", "rb") as go:
+                go.read()
         if data == b"fail":
             raise ValueError("no good")
         writer.write(data)
@@ -57,6 +64,14 @@ def outputs(path: Path) -> list[str]:
 
 def temporaries(path: Path) -> list[str]:
     return [name for name in os.listdir(path) if name.startswith(".mpp-")]
+
+
+def is_read(fifo: Path) -> bool:
+    """Whether somebody has opened it to read; he then sees its end."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return True
+    return False
 
 
 def many(path: Path, count: int) -> list[str]:
@@ -125,9 +140,10 @@ def test_a_file_that_kills_its_worker_fails_alone_by_name(tmp_path):
     assert not temporaries(tmp_path)
 
 
-def test_a_worker_killed_from_outside_costs_a_retry_and_no_file(tmp_path):
-    """kill -9 in the middle of a batch: every file is done in the end."""
-    names = folder_of(tmp_path, a=b"1", b=b"wait once", c=b"3")
+@pytest.mark.parametrize("size", [9, 5 << 20], ids=["in a batch", "alone"])
+def test_a_worker_killed_from_outside_costs_a_retry_and_no_file(tmp_path, size):
+    """kill -9 in the middle of a batch, or of a large file: every file is done in the end."""
+    names = folder_of(tmp_path, a=b"1", b=b"wait once".ljust(size), c=b"3")
     os.mkfifo(tmp_path / "started")
     with started("run", "-j1", "./wild.py:stages", *names, cwd=tmp_path) as process:
         with open(tmp_path / "started", "rb") as marker:
@@ -147,6 +163,22 @@ def test_retries_are_tries_beside_the_one_in_the_batch(tmp_path):
     (tmp_path / "log").unlink()
     done = mpp("run", "-j1", "--force", "--retries", "1", "./wild.py:stages", *names, cwd=tmp_path)
     assert (done.returncode, outputs(tmp_path)) == (0, ["a", "b"]), done.stderr
+
+
+@pytest.mark.slow
+def test_the_time_in_which_all_is_stopped_does_not_count_for_the_time_limit(tmp_path):
+    """Ctrl-Z for longer than --timeout, then fg: the file under way is done, in its first attempt."""
+    names = folder_of(tmp_path, a=b"wait for go")
+    os.mkfifo(tmp_path / "started")
+    os.mkfifo(tmp_path / "go")
+    with started("run", "--timeout", "1.5", "./wild.py:stages", *names, cwd=tmp_path) as process:
+        (tmp_path / "started").read_bytes()
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(1.8)  # this time itself is what is tested
+        os.killpg(process.pid, signal.SIGCONT)
+        wait_until(lambda: is_read(tmp_path / "go"), "the stage waits for its go")
+        assert process.wait(TIMEOUT_S) == 0
+    assert (tmp_path / "log").read_bytes().split(b"\n").count(b"wait for go") == 1
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -103,6 +104,23 @@ def test_two_runs_on_one_journal_are_refused(folder):
         (folder / "fifo").write_bytes(b"data")
         assert first.wait(TIMEOUT_S) == 0
     assert mpp("run", "zstd", "0000", *RESUMED, cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize(("limit_bytes", "status"), [(0, 1), (None, 2)])
+def test_a_full_disk_is_no_wrong_command_line(folder, limit_bytes, status):
+    """A journal that cannot be begun fails the run; one in a folder that is not there is a wrong name."""
+    fill(folder, 1)
+    name = "j" if limit_bytes is not None else "nowhere/j"
+
+    def limit() -> None:
+        if limit_bytes is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    done = mpp("run", "zstd", "0000", "--journal", name, cwd=folder, preexec_fn=limit)
+    assert (done.returncode, len(lines_of(done))) == (status, 1), done.stderr
+    assert lines_of(done)[0].startswith(f"mpp: --journal: '{name}': ")
+    assert not (folder / "0000.zst").exists()
 
 
 def test_what_a_run_writes_for_itself_is_no_input(folder):

@@ -5,13 +5,20 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .exception import PipelineStageTimeout, PipelineWorkerDied
 from .runs import Member, Run, describe_item
 
 if TYPE_CHECKING:
+    import select
+
     from .engine import Engine
+
+#: While a limit runs, waits are cut into such pieces: so exactly it is known how long everything stood still.
+_TICK_S: Final = 0.5
+#: A wait that ends so much too late was no wait of a busy machine.
+_STOOD_STILL_S: Final = 1.0
 
 
 # Thousands of years; larger numbers need not be floats.
@@ -57,6 +64,24 @@ class Deadlines:
         if member in self.timed:
             limit = self._limit(member)
             member.deadline = None if limit is None else time.monotonic() + min(limit, _FOR_EVER_S)
+
+    def poll(self, epoll: select.epoll, timeout_s: float) -> list[tuple[int, int]]:
+        """Wait as ``epoll`` does, perhaps not as long, and take out of all limits the time in which nobody ran.
+
+        Ctrl-Z stops the workers with us, and so does who freezes a container; the clock goes on.
+        """
+        wait_s = min(timeout_s, _TICK_S) if timeout_s >= 0 else _TICK_S
+        begun_s = time.monotonic()
+        ready = epoll.poll(wait_s)
+        late_s = time.monotonic() - begun_s - wait_s
+        if late_s > _STOOD_STILL_S:
+            for member in self.timed:
+                if member.deadline is not None:
+                    member.deadline += late_s
+            for run in self.chains:
+                if run.end_survivors_at is not None:
+                    run.end_survivors_at += late_s
+        return ready
 
     def forget(self, member: Member) -> None:
         """A member has answered, or is not at its worker any more."""

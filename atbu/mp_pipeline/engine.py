@@ -197,7 +197,10 @@ class Engine:
 
     def handle_events(self, timeout_s: float) -> None:
         """Wait for events, -1 for ever, and handle them."""
-        ready = self._epoll.poll(timeout_s if timeout_s < LONGEST_WAIT_S else LONGEST_WAIT_S)
+        if self.deadlines.timed:
+            ready = self.deadlines.poll(self._epoll, timeout_s)
+        else:
+            ready = self._epoll.poll(timeout_s if timeout_s < LONGEST_WAIT_S else LONGEST_WAIT_S)
         self._is_asleep = False
         handlers = self._handlers
         for fd, events in ready:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from mpp_cli.errors import UsageProblem, shown
+from mpp_cli.errors import FileProblem, UsageProblem, shown
 
 from .fingerprint import differences
 from .index import DoneIndex
@@ -142,16 +142,15 @@ def open_journal(path: str, header: Header, *, is_resumed: bool) -> Journal:
     Raises:
         UsageProblem: It cannot be opened, is in use, is another pipeline's, or not a journal at all.
     """
-    name = shown(path)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
     except OSError as ex:
-        raise UsageProblem(f"mpp: --journal: '{name}': {ex.strerror}") from ex
+        raise FileProblem("--journal", path, ex) from ex
     try:
         return _opened(descriptor, path, header, is_resumed=is_resumed)
     except OSError as ex:
         os.close(descriptor)
-        raise UsageProblem(f"mpp: --journal: '{name}': {ex.strerror}") from ex
+        raise FileProblem("--journal", path, ex) from ex
     except BaseException:
         os.close(descriptor)
         raise

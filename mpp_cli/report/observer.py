@@ -10,7 +10,7 @@ import time
 from mpp_stages.endpoints import follow_links
 from mpp_stages.temporaries import temporary_beside
 
-from mpp_cli.errors import UsageProblem, shown
+from mpp_cli.errors import FileProblem, UsageProblem, shown
 from mpp_cli.observers import ItemResult, Observer, RunStart, RunSummary
 from mpp_cli.progress.figures import Figures
 
@@ -79,4 +79,4 @@ def _check(path: str, final: str) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UsageProblem(f"mpp: --report: no file can be made in '{shown(folder)}'")
     except OSError as ex:
-        raise UsageProblem(f"mpp: --report: '{shown(path)}': {ex.strerror}") from ex
+        raise FileProblem("--report", path, ex) from ex
