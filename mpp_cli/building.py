@@ -196,7 +196,7 @@ class _Draft:
         try:
             stage = factory(**options)
         except (Exception, SystemExit) as ex:  # noqa: BLE001 - a user's class may raise anything; it is that stage's fault
-            for name, words in build_faults(factory, options, ex):
+            for name, words in build_faults(factory, options, ex, is_all=not self._wrong):
                 self.fault(() if name is None else (name,), "value", words)
             return None
         if not isinstance(stage, PipelineStage):

@@ -82,24 +82,45 @@ def _as_list(hint: Any, value: Any) -> str:
 
 
 def build_faults(
-    factory: Callable[..., Any], given: Mapping[str, Any], error: BaseException
+    factory: Callable[..., Any], given: Mapping[str, Any], error: BaseException, *, is_all: bool = True
 ) -> list[tuple[str | None, str]]:
-    """Find which options made ``factory(**given)`` raise ``error``, by giving them one at a time."""
+    """Find which options made ``factory(**given)`` raise ``error``, by giving them one at a time.
+
+    Args:
+        is_all: Whether ``given`` are all options that are written; else what is missed may be one of the others.
+    """
     required = {
         option.name: given[option.name]
         for option in describe_options(factory)
         if option.is_required and option.name in given
     }
+    missed, said = _error_of(factory, required), _text_of(error)
     found: dict[str, str | None] = {}
     for name in given:
-        try:
-            factory(**{**required, name: given[name]})
-        except (Exception, SystemExit) as ex:  # noqa: BLE001 - whatever a user's class raises is a fault of this option
-            text = str(ex) or type(ex).__name__
-            # A required option that is wrong fails each of these calls with the same words.
-            if text not in found or name in required:
-                found[text] = name
-    return [(name, text) for text, name in found.items()] or [(None, str(error) or type(error).__name__)]
+        text = _error_of(factory, {**required, name: given[name]})
+        # What the factory says without an option is no fault of that option: it misses another one.
+        if text is None or (text == missed and name not in required):
+            continue
+        # A required option that is wrong fails each of these calls with the same words.
+        if text not in found or name in required:
+            found[text] = name
+    if said not in found and (is_all or said != missed):
+        without = [name for name in given if _error_of(factory, {k: v for k, v in given.items() if k != name}) is None]
+        found[said] = without[0] if len(without) == 1 else None
+    return [(name, text) for text, name in found.items()]
+
+
+def _error_of(factory: Callable[..., Any], options: Mapping[str, Any]) -> str | None:
+    """What ``factory`` raises with these options; None if nothing."""
+    try:
+        factory(**options)
+    except (Exception, SystemExit) as ex:  # noqa: BLE001 - whatever a user's class raises is a fault of the definition
+        return _text_of(ex)
+    return None
+
+
+def _text_of(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from atbu.mp_pipeline.exception import PipelineError
 
@@ -11,7 +11,7 @@ from .age_keys import check_key_file, parse_recipients, read_passphrase, read_re
 from .age_passphrase import DEFAULT_WORK_FACTOR, MAX_WORK_FACTOR, encrypt_with_passphrase
 from .age_streams import WatchedReader, WatchedWriter
 from .byte_stage import ByteStage
-from .checks import check_whole_number
+from .checks import Between, check_whole_number
 from .file_item import FileItem
 
 
@@ -41,7 +41,7 @@ class EncryptStage(ByteStage):
         recipients: list[str] | None = None,
         recipients_file: str | None = None,
         passphrase_file: str | None = None,
-        work_factor: int = DEFAULT_WORK_FACTOR,
+        work_factor: Annotated[int, Between(1, MAX_WORK_FACTOR)] = DEFAULT_WORK_FACTOR,
     ) -> None:
         super().__init__()
         has_recipients = recipients is not None or recipients_file is not None

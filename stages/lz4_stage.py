@@ -23,8 +23,8 @@ _END_MARK: Final = bytes(4)
 class Lz4Stage(BlockStage):
     """Compress with lz4's frame format, on all CPUs where the input is larger than one block.
 
-    The output is one frame of independent blocks of 4 MiB, each with a checksum. The same input and options give the
-    same bytes, however many threads there are.
+    The output is one frame of independent blocks of 4 MiB, with a checksum of the content. The same input and options
+    give the same bytes, however many threads there are.
 
     Args:
         level: From 1, the fastest, to 12, the smallest; from 3 on much slower.
@@ -56,42 +56,52 @@ class Lz4Stage(BlockStage):
 class _Frame:
     """One LZ4 frame; each block is compressed as a frame of its own and taken out of it.
 
-    The checksums are the blocks', for that of a frame's content could not be computed in parallel.
+    The checksum is the content's, as ``lz4`` has it. Those of blocks do not cover the bit which says that a block is
+    stored as it is: with that one flipped, the compressed bytes would pass for the content.
     """
 
     block_bytes = _BLOCK_BYTES
     history_bytes = 0
 
     def __init__(self, level: int) -> None:
-        from lz4 import frame  # only the worker that compresses needs the library
+        from lz4 import frame  # only the worker that compresses needs the libraries
+        from xxhash import xxh32
 
         self._frame = frame
+        self._content = xxh32()
         self._options: dict[str, Any] = {
             "compression_level": level,
             "block_size": frame.BLOCKSIZE_MAX4MB,
             "block_linked": False,
-            "block_checksum": True,
+            "block_checksum": False,
             "content_checksum": False,
         }
-        self._header: bytes = frame.compress_begin(frame.create_compression_context(), **self._options)
+        self._header = self._begin(self._options | {"content_checksum": True})
+        self._header_of_one = self._begin(self._options)
+
+    def _begin(self, options: dict[str, Any]) -> bytes:
+        header: bytes = self._frame.compress_begin(self._frame.create_compression_context(), **options)
+        return header
 
     def head(self) -> bytes:
         return self._header
 
-    def pack(self, block: memoryview, history: bytes, is_last: bool) -> bytes:
+    def pack(self, block: memoryview, history: bytes, is_last: bool) -> tuple[bytes, memoryview]:
         if not block:
-            return b""
+            return b"", block
         packed: bytes = self._frame.compress(block, store_size=False, **self._options)
         # A short block's own frame allows blocks of a smaller size only; all else in its header has to be the same.
-        if packed[:_SIZES_AT] != self._header[:_SIZES_AT] or not packed.endswith(_END_MARK):
+        if packed[:_SIZES_AT] != self._header_of_one[:_SIZES_AT] or not packed.endswith(_END_MARK):
             raise PipelineError("the LZ4 library has written another kind of frame than it was asked for")
-        return packed[_HEADER_BYTES : -len(_END_MARK)]
+        return packed[_HEADER_BYTES : -len(_END_MARK)], block
 
-    def join(self, packed: bytes) -> bytes:
-        return packed
+    def join(self, packed: tuple[bytes, memoryview]) -> bytes:
+        compressed, block = packed
+        self._content.update(block)
+        return compressed
 
     def tail(self) -> bytes:
-        return _END_MARK
+        return _END_MARK + self._content.intdigest().to_bytes(4, "little")
 
 
 __all__ = ["Lz4Stage"]

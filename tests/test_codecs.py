@@ -157,6 +157,16 @@ def test_bzip2_takes_data_that_its_first_step_makes_longer(require_tool):
     assert unpacked_by(require_tool("bzip2"), packed) == data
 
 
+def test_a_flipped_bit_in_an_lz4_block_s_header_is_an_error():
+    """Also the one that says the block is stored as it is, which no checksum of blocks covers."""
+    packed = through(LZ4.compressor(), text(3_000))
+    for bit in range(32):
+        damaged = bytearray(packed)
+        damaged[7 + bit // 8] ^= 1 << bit % 8
+        with pytest.raises(StageDataError):
+            through(LZ4.decompressor(), bytes(damaged))
+
+
 # -- the same bytes in all circumstances
 
 

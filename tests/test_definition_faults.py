@@ -120,6 +120,21 @@ def faults_of(folder, text: str | bytes) -> list[str]:
                 "p.toml:6: stage './mine.py:Add': 'other' is not an option; its options are mode, share, text, times",
             ],
         ),
+        (  # what it misses without the wrong option, or with another one alone, is no fault of its own
+            '[[stage]]\nuse = "encrypt"\npassphrase_file = "none"\nwork_factor = 2',
+            [
+                "p.toml:3: stage 'encrypt': passphrase_file: there is no file of that name; the option takes a file's "
+                "path, not a secret"
+            ],
+        ),
+        (
+            '[[stage]]\nuse = "encrypt"\nrecipients = 3',
+            ["p.toml:3: stage 'encrypt': 'recipients' must be a list (text each), not 3"],
+        ),
+        (
+            '[[stage]]\nuse = "encrypt"\nwork_factor = 2',
+            ["p.toml:1: stage 'encrypt': give it either recipients (or recipients_file) or a passphrase_file"],
+        ),
         (
             '[[stage]]\nuse = "./mine.py:Ad"',
             ["p.toml:2: stage './mine.py:Ad': './mine.py' has no 'Ad' (did you mean 'Add'?)"],
