@@ -9,7 +9,6 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from atbu.mp_pipeline.stage import PipelineStage
@@ -28,17 +27,15 @@ from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
 from .remove_source import SourceRemover
+from .run_options import RunOptions, WatchOptions
 from .signals import StopFlag
 from .stdio import Stdio
 from .sweeping import Sweeper
 from .tell import patient, tell
-from .watch_options import WatchOptions
 from .watching import STDOUT_PATHS, Watch, watching
 
 if TYPE_CHECKING:
     from mpp_stages.small_files import SmallFilesStage
-
-    from .from_command import Command
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
@@ -48,39 +45,6 @@ _COLLECT_AFTER: Final = 50_000
 _SWITCH_S: Final = 0.0005
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
 _UNITS_AHEAD: Final = 2
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The command line of ``mpp run``."""
-
-    pipeline: str
-    inputs: tuple[str, ...]
-    output: str | None
-    force: bool
-    recursive: bool
-    patterns: tuple[tuple[str, str], ...]
-    files_from: str | None
-    null: bool
-    output_dir: str | None
-    skip_existing: bool
-    remove_source: bool
-    dry_run: bool
-    app_dir: str | None
-    settings: tuple[str, ...]
-    jobs: str | None
-    keep_order: bool
-    fail_fast: bool
-    retries: str | None
-    timeout: str | None
-    max_memory: str | None
-    progress: str
-    size_hint: str | None
-    checksums: str | None
-    quiet: bool
-    verbose: bool
-    watch: WatchOptions
-    command: Command | None = None
 
 
 def run(options: RunOptions, stdio: Stdio) -> int:
@@ -239,7 +203,7 @@ def _run_batch(
         batch.close()
         stop.close()
     # What close() had to drop counts as well.
-    figures = replace(figures, items_done=outcome.ended, stopped=outcome.stopped)
+    figures = figures._replace(items_done=outcome.ended, stopped=outcome.stopped)
     return outcome, figures, stop.first
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 #: Why something is not taken. Few and short: the summary counts by them.
@@ -96,16 +95,14 @@ class StandardInput:
     """Standard input as an input, in its place among the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """An input that cannot even begin, and why. It counts as failed."""
 
     name: str
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """An input that is left alone, and why. It counts as skipped.
 
     Attributes:
@@ -121,8 +118,7 @@ class Skipped:
     done: os.stat_result | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NotYet:
+class NotYet(NamedTuple):
     """The list of names comes from a pipe and is behind: go on with other work until ``descriptor`` is readable.
 
     Then ask for the next one again.
