@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from atbu.mp_pipeline.exception import PipelineError
-from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
+from atbu.mp_pipeline.pipeline import MultiprocessingPipeline
 
 from .ending import STOP_GRACE_S, Ending
 from .failures import error_words

@@ -82,10 +82,19 @@ def run_plain_line(args: Sequence[str], stdio: Stdio) -> int | None:
     read = read_run_line(args)
     if read is None or needs_help(read[0], stdio):
         return None
-    from .run import run
     from .telling_errors import told
 
-    return told(lambda: run(make_options(*read), stdio))
+    return told(lambda: _run(*read, stdio))
+
+
+def _run(values: Values, patterns: Patterns, stdio: Stdio) -> int:
+    from .early_template import early_template
+
+    options = make_options(values, patterns)
+    with early_template(options, stdio) as template:
+        from .run import run  # while the template imports what it needs
+
+        return run(options, stdio, template)
 
 
 def needs_help(values: Values, stdio: Stdio) -> bool:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 #: ``--json`` alone.
 JSON_TO_STDOUT: Final = "-"
+#: What an INPUT is that means standard input.
+STDIN_PATHS: Final = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 #: Options as they are given that stand in RunOptions as something else.
 _RENDERED: Final = ("inputs", "include", "exclude", "from_command", "ok_status", "settings")
 
@@ -54,6 +56,16 @@ class RunOptions(NamedTuple):
     verbose: bool = False
     watch: WatchOptions = WatchOptions()
     command: Command | None = None
+
+    @property
+    def reads_stdin(self) -> bool:
+        """Whether standard input is an input, or the list of inputs."""
+        return self.command is None and (self.files_from == "-" or any(name in STDIN_PATHS for name in self.inputs))
+
+    @property
+    def may_be_many(self) -> bool:
+        """Whether there may be more than one input."""
+        return len(self.inputs) > 1 or self.recursive or self.files_from is not None
 
 
 def make_options(values: Mapping[str, Any], patterns: Sequence[tuple[str, str]]) -> RunOptions:

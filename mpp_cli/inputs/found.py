@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from mpp_cli.run_options import STDIN_PATHS
+
 #: Why something is not taken. Few and short: the summary counts by them.
 EXISTS: Final = "output exists"
 IS_LINK: Final = "symbolic link"
@@ -13,7 +15,6 @@ IS_SPECIAL: Final = "no regular file"
 IS_OURS: Final = "written by this run"
 IS_REPEATED: Final = "listed before"
 DONE_BEFORE: Final = "done by an earlier run"
-_STDIN_PATHS: Final = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
 
 def skipped_words(reasons: Mapping[str, int]) -> str:
@@ -26,7 +27,7 @@ def skipped_words(reasons: Mapping[str, int]) -> str:
 
 def is_stdin(name: str) -> bool:
     """Whether an INPUT argument means standard input."""
-    return name in _STDIN_PATHS
+    return name in STDIN_PATHS
 
 
 class Folder:
