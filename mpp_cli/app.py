@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
 from . import exit_codes
-from .errors import UsageProblem, nearest, one_line, shown
+from .errors import nearest, one_line, shown
 from .lean_typer import LeanCommand, LeanGroup, in_order_given
 from .option_types import (
     DryRun,
@@ -23,9 +20,12 @@ from .option_types import (
     RemoveSource,
     SkipExisting,
 )
+from .run_line import needs_help
+from .run_options import make_options
 from .stdio import Stdio
 from .tell import tell
-from .watch_options import JournalFile, Json, LogFile, Report, Resume, WatchOptions
+from .telling_errors import complain, tell_of_failure, told
+from .watch_options import JournalFile, Json, LogFile, Report, Resume
 
 # Plain help: rich's rendering costs 80 ms.
 app = typer.Typer(
@@ -172,49 +172,12 @@ def _run(
     Exit status: 0 all done; 1 the run failed; 2 a wrong command line or definition; 3 some of several files failed.
     """
     stdio: Stdio = ctx.obj
-    command = None
-    if from_command or ok_status is not None:
-        from .from_command import read_command  # few runs have a command
-
-        command = read_command(from_command, inputs, ok_status, files_from)
-        inputs = ["-"]
-    if not inputs and files_from is None and not stdio.in_was_closed and sys.stdin.isatty():
+    if needs_help(ctx.params, stdio):
         tell(ctx.get_help())
         return exit_codes.USAGE
-    from .run import RunOptions, run
+    from .run import run
 
-    return run(
-        RunOptions(
-            pipeline=pipeline,
-            inputs=tuple(inputs or (("-",) if files_from is None else ())),
-            output=output,
-            force=force,
-            recursive=recursive,
-            patterns=tuple(in_order_given(ctx, include=include, exclude=exclude)),
-            files_from=files_from,
-            null=null,
-            output_dir=output_dir,
-            skip_existing=skip_existing,
-            remove_source=remove_source,
-            dry_run=dry_run,
-            app_dir=app_dir,
-            settings=tuple(settings or ()),
-            jobs=jobs,
-            keep_order=keep_order,
-            fail_fast=fail_fast,
-            retries=retries,
-            timeout=timeout,
-            max_memory=max_memory,
-            progress=progress,
-            size_hint=size_hint,
-            checksums=checksums,
-            quiet=quiet,
-            verbose=verbose,
-            watch=WatchOptions(json, journal, resume, report, log_file),
-            command=command,
-        ),
-        stdio,
-    )
+    return run(make_options(ctx.params, in_order_given(ctx, include=include, exclude=exclude)), stdio)
 
 
 @app.command("check", cls=LeanCommand)
@@ -264,46 +227,24 @@ def run_app(args: list[str], stdio: Stdio) -> int:
     """Run one command line; returns the exit status."""
     command = typer.main.get_command(app)
     stdio.words_to_stdout()
-    status = _run_command(command, args, stdio)
+    status = told(lambda: _run_command(command, args, stdio), _tell_of)
     try:
         stdio.words_to_stderr()
     except OSError as ex:
-        return status or _complain(ex, [f"mpp: {ex.strerror}"], exit_codes.FAILED)
+        return status or complain(ex, [f"mpp: {ex.strerror}"], exit_codes.FAILED)
     return status
 
 
 def _run_command(command: Any, args: list[str], stdio: Stdio) -> int:
-    try:
-        status = command.main(args=args, prog_name="mpp", standalone_mode=False, obj=stdio)
-    except UsageProblem as ex:
-        return _complain(ex, ex.lines, ex.exit_status)
-    except Exception as ex:  # noqa: BLE001 - one line for the user; -v shows the traceback
-        return _complain_of(ex)
+    status = command.main(args=args, prog_name="mpp", standalone_mode=False, obj=stdio)
     return status if isinstance(status, int) else exit_codes.DONE
 
 
-def _complain(error: BaseException, lines: Iterable[str], status: int) -> int:
-    for line in lines:
-        tell(line)
-    if "-v" in sys.argv or "--verbose" in sys.argv:
-        import traceback
-
-        tell("".join(traceback.format_exception(error)).rstrip())
-    return status
-
-
-def _complain_of(error: Exception) -> int:
+def _tell_of(error: Exception) -> int:
     """Say in one line what Typer found wrong; which module its errors come from depends on its version."""
     format_message = getattr(error, "format_message", None)
     if format_message is None:
-        from .failures import error_words
-
-        words = f"mpp: {one_line(error_words(error))}"
-        if isinstance(error, FileNotFoundError) and error.filename is None and _is_here_gone():
-            words = "mpp: the current folder has been removed; change to another, or name all files from /"
-        if not isinstance(error, OSError):
-            words += " (this should not happen; -v shows where it comes from)"
-        return _complain(error, [words], exit_codes.FAILED)
+        return tell_of_failure(error)
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         tell(format_message())
@@ -317,12 +258,4 @@ def _complain_of(error: Exception) -> int:
         words = f"No such option: {shown(name)}{nearest(name, known, likeness=0.7)}"
         if any(each.name == "settings" for each in context.command.params):
             hint = f"(see '{path} --help'; a stage's option is set by --set KEY=VALUE)"
-    return _complain(error, [f"mpp: {words} {hint}"], exit_codes.USAGE)
-
-
-def _is_here_gone() -> bool:
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return True
-    return False
+    return complain(error, [f"mpp: {words} {hint}"], exit_codes.USAGE)

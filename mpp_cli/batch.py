@@ -12,11 +12,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from atbu.mp_pipeline.exception import PipelineError
-from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
+from atbu.mp_pipeline.pipeline import MultiprocessingPipeline
 
 from .ending import STOP_GRACE_S, Ending
 from .failures import error_words
@@ -39,8 +38,7 @@ _MAX_HELD: Final = 4096
 IN_ONE_WORKER_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True)
-class BatchSettings:
+class BatchSettings(NamedTuple):
     """How a run goes about its jobs.
 
     Attributes:

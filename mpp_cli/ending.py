@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Final
 
-from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
+from atbu.mp_pipeline.pipeline import MultiprocessingPipeline
 
 from .signals import StopFlag
 from .stop_pipe import StopPipe

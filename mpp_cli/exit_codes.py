@@ -1,7 +1,9 @@
-"""What the exit status of ``mpp`` says, and how to end by a signal."""
+"""What the exit status of ``mpp`` says, and how the process ends."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -27,3 +29,22 @@ def die_by(signum: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
     os.kill(os.getpid(), signum)
     os._exit(128 + signum)  # only where the signal could not end us, as in a PID namespace's init
+
+
+def leave(status: int) -> NoReturn:
+    """End this process as the end of a program does, but leave its memory to the kernel.
+
+    To take all modules apart takes 4 ms and frees what is gone anyway. Exit handlers run; ``__del__`` of what still
+    lives does not, and Python promises nobody that it does.
+    """
+    threading = sys.modules.get("threading")
+    if threading is None or threading.active_count() == 1:  # others are waited for, by the way that knows how
+        atexit._run_exitfuncs()
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        except (AttributeError, OSError, ValueError):  # None, a reader that has gone, closed by somebody
+            sys.exit(status)
+        os._exit(status)
+    gc.freeze()  # the interpreter's last collections would walk all modules once more, for 20 ms and nothing
+    sys.exit(status)

@@ -9,8 +9,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpp_stages.endpoints import CommandSource
 from mpp_stages.file_item import FileItem, Target
@@ -25,8 +24,7 @@ from .jobs import Job
 _MAX_STATUS: Final = 255
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """The command line after ``--from-command``.
 
     Attributes:
@@ -68,15 +66,17 @@ def _read_statuses(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-@dataclass(frozen=True, slots=True)
 class CommandJob(Job):
     """The one job of such a run; closing it ends the command, unless that has ended well."""
 
-    program: SupervisedProgram | None = None
+    __slots__ = ("program",)
+
+    def __init__(self, item: FileItem, program: SupervisedProgram) -> None:
+        super().__init__(item, is_stream=True)
+        self.program = program
 
     def close(self) -> None:
-        if self.program is not None:
-            self.program.end(leave_the_rest=not self.item.is_failed)
+        self.program.end(leave_the_rest=not self.item.is_failed)
         if isinstance(self.item.source, CommandSource):
             self.item.source.descriptor.close()
             self.item.source.report.close()
@@ -106,7 +106,7 @@ def command_job(command: Command, target: Target) -> CommandJob:
             report.close()
             raise
     source = CommandSource(output, report, f"'{shown(command.name)}'", command.ok_status)
-    return CommandJob(FileItem(source, target, name=command.name), is_stream=True, program=program)
+    return CommandJob(FileItem(source, target, name=command.name), program)
 
 
 def _has_terminal() -> bool:

@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from mpp_stages.endpoints import follow_links
@@ -48,7 +47,6 @@ STDOUT: Final = "-"
 _STDOUT_PATHS: Final = (STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
-@dataclass(frozen=True, slots=True)
 class Job:
     """An item that is ready to be submitted.
 
@@ -57,9 +55,12 @@ class Job:
         status: The source's size, times and identity when it was found, where it is a regular file.
     """
 
-    item: FileItem
-    is_stream: bool
-    status: os.stat_result | None = None
+    __slots__ = ("is_stream", "item", "status")
+
+    def __init__(self, item: FileItem, is_stream: bool, status: os.stat_result | None = None) -> None:
+        self.item = item
+        self.is_stream = is_stream
+        self.status = status
 
     @property
     def size(self) -> int | None:

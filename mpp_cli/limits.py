@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .errors import UsageProblem, shown
 from .sizes import parse_size
 
 if TYPE_CHECKING:
-    from .run import RunOptions
+    from .run_options import RunOptions
 
 #: Each is a process or two; beyond, it is a slip of the finger.
 _MAX_JOBS: Final = 1024
 _MAX_RETRIES: Final = 1000
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """The numbers, read; None where nothing was given."""
 
     jobs: int | None = None

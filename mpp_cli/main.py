@@ -17,9 +17,12 @@ def main() -> None:
     from .stdio import Stdio
 
     stdio = Stdio()
-    from .app import run_app
+    from .exit_codes import leave
+    from .run_line import run_plain_line
 
-    status = run_app(sys.argv[1:], stdio)
-    # The interpreter's last collections would walk all modules once more, for 20 ms and nothing.
-    gc.freeze()
-    sys.exit(status)
+    status = run_plain_line(sys.argv[1:], stdio)
+    if status is None:
+        from .app import run_app  # all of Typer
+
+        status = run_app(sys.argv[1:], stdio)
+    leave(status)

@@ -10,7 +10,6 @@ An input that fails, is skipped or is stopped has no ``before_publish``. A run w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 Status = Literal["done", "skipped", "failed", "stopped"]
 
 
-@dataclass(frozen=True)
-class RunStart:
+class RunStart(NamedTuple):
     """What a run is about to do.
 
     Attributes:
@@ -66,8 +64,7 @@ class ItemResult(NamedTuple):
     findings: Sequence[Finding] = ()
 
 
-@dataclass(frozen=True)
-class RunSummary:
+class RunSummary(NamedTuple):
     """How a run ended.
 
     Attributes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
 
-@dataclass
 class Outcome:
     """The counts of a run; nothing is kept of a single input.
 
@@ -21,14 +19,15 @@ class Outcome:
         was_cut_short: Inputs were left because the run was to begin nothing more.
     """
 
-    done: int = 0
-    failed: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    stopped: int = 0
-    not_removed: int = 0
-    lost_reader: bool = False
-    broken: str | None = None
-    was_cut_short: bool = False
+    def __init__(self) -> None:
+        self.done = 0
+        self.failed = 0
+        self.skipped: Counter[str] = Counter()
+        self.stopped = 0
+        self.not_removed = 0
+        self.lost_reader = False
+        self.broken: str | None = None
+        self.was_cut_short = False
 
     @property
     def ended(self) -> int:

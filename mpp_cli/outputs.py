@@ -8,8 +8,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpp_stages.naming import OutputNamer, same_name
 
@@ -31,8 +30,7 @@ class TargetTaken(OSError):
         return type(self), (str(self.filename),)
 
 
-@dataclass(frozen=True, slots=True)
-class NamedTarget:
+class NamedTarget(NamedTuple):
     """The output of one file.
 
     Attributes:

@@ -16,7 +16,7 @@ from .inputs.found import is_stdin
 from .jobs import is_stdout
 
 if TYPE_CHECKING:
-    from .run import RunOptions
+    from .run_options import RunOptions
 
 _JOURNAL = "--journal"
 

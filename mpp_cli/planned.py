@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from atbu.mp_pipeline.stage import PipelineStage
 
 
-@dataclass(frozen=True)
 class PlannedStage:
     """One stage of a definition.
 
@@ -24,17 +22,23 @@ class PlannedStage:
             has been filled in.
     """
 
-    stage: PipelineStage
-    use: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_appended: bool = False
-    shown_options: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if getattr(self.stage, "name", None) is None:
+    def __init__(
+        self,
+        stage: PipelineStage,
+        use: str,
+        options: Mapping[str, Any] | None = None,
+        is_appended: bool = False,
+        shown_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.stage = stage
+        self.use = use
+        self.options = options or {}
+        self.is_appended = is_appended
+        self.shown_options = shown_options
+        if getattr(stage, "name", None) is None:
             # Else the pipeline's own messages could only give a number.
             with contextlib.suppress(AttributeError):  # it may be a property
-                self.stage.name = self.use.rpartition(":")[2]
+                stage.name = use.rpartition(":")[2]
 
     @property
     def label(self) -> str:
@@ -43,7 +47,6 @@ class PlannedStage:
         return own if isinstance(own, str) and own else self.use
 
 
-@dataclass(frozen=True)
 class Definition:
     """A whole pipeline.
 
@@ -53,9 +56,10 @@ class Definition:
         planned: Its stages, in order.
     """
 
-    name: str
-    origin: str
-    planned: tuple[PlannedStage, ...]
+    def __init__(self, name: str, origin: str, planned: tuple[PlannedStage, ...]) -> None:
+        self.name = name
+        self.origin = origin
+        self.planned = planned
 
     @functools.cached_property
     def stages(self) -> list[PipelineStage]:

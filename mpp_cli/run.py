@@ -9,7 +9,6 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from atbu.mp_pipeline.stage import PipelineStage
@@ -28,20 +27,18 @@ from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
 from .remove_source import SourceRemover
+from .run_options import COUNTERS, RunOptions, WatchOptions
 from .signals import StopFlag
 from .stdio import Stdio
 from .sweeping import Sweeper
 from .tell import patient, tell
-from .watch_options import WatchOptions
 from .watching import STDOUT_PATHS, Watch, watching
 
 if TYPE_CHECKING:
     from mpp_stages.small_files import SmallFilesStage
 
-    from .from_command import Command
+    from atbu.mp_pipeline.template import Template
 
-#: What the stages count for us.
-COUNTERS: Final = ("bytes_in", "bytes_out")
 #: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
 _COLLECT_AFTER: Final = 50_000
 #: A worker that has answered waits for the pipeline's thread, and that one for this, which many files keep busy.
@@ -50,41 +47,11 @@ _SWITCH_S: Final = 0.0005
 _UNITS_AHEAD: Final = 2
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """The command line of ``mpp run``."""
-
-    pipeline: str
-    inputs: tuple[str, ...]
-    output: str | None
-    force: bool
-    recursive: bool
-    patterns: tuple[tuple[str, str], ...]
-    files_from: str | None
-    null: bool
-    output_dir: str | None
-    skip_existing: bool
-    remove_source: bool
-    dry_run: bool
-    app_dir: str | None
-    settings: tuple[str, ...]
-    jobs: str | None
-    keep_order: bool
-    fail_fast: bool
-    retries: str | None
-    timeout: str | None
-    max_memory: str | None
-    progress: str
-    size_hint: str | None
-    checksums: str | None
-    quiet: bool
-    verbose: bool
-    watch: WatchOptions
-    command: Command | None = None
-
-
-def run(options: RunOptions, stdio: Stdio) -> int:
+def run(options: RunOptions, stdio: Stdio, template: Template | None = None) -> int:
     """Do the run and return the exit status; ends the process itself where a signal is the status.
+
+    Args:
+        template: For the workers of a ready-made pipeline, where it has been started already.
 
     Raises:
         UsageProblem: The command line or the definition is wrong; nothing has been started.
@@ -122,7 +89,7 @@ def run(options: RunOptions, stdio: Stdio) -> int:
         with _checksums(options, definition, stdio, goes_to_stdout) as checksums:
             watch.observers += checksums
             outcome, figures, first_signal = _run_batch(
-                definition, options, stdio, limits, maker, search, goes_to_stdout, watch
+                definition, options, stdio, limits, maker, search, goes_to_stdout, watch, template
             )
         _tell_end(outcome, figures, first_signal, options, stdio, search, goes_to_stdout)
         status = _status(outcome, search, fail_fast=options.fail_fast and first_signal is None)
@@ -177,17 +144,17 @@ def _run_batch(
     search: Search,
     goes_to_stdout: bool,
     watch: Watch,
+    template: Template | None,
 ) -> tuple[Outcome, Figures, signal.Signals | None]:
     from atbu.mp_pipeline.cpus import usable_cpus
-    from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
+    from atbu.mp_pipeline.pipeline import MultiprocessingPipeline
 
     stages = definition.stages
     jobs = jobs_within(limits, limits.jobs or usable_cpus(), stages)
     total_bytes = limits.size_hint
     if total_bytes is None and not search.is_open_ended:
-        total_bytes = _total_bytes(options.inputs) if options.command is None else None
-    reads_stdin = options.files_from == "-" or any(is_stdin(name) for name in options.inputs)
-    if options.command is None and reads_stdin:
+        total_bytes = _total_bytes(options.inputs, stdio.data_in) if options.command is None else None
+    if options.reads_stdin:
         stdio.take_stdin()  # before there is a worker, for a stage must not find it on descriptor 0
     gc.freeze()  # what was imported stays: neither we nor the workers need to look through it again
     gc.enable()  # main() had turned it off
@@ -201,6 +168,7 @@ def _run_batch(
         counters=COUNTERS,
         # One long file leaves workers for the others. Idle ones keep memory, which --max-memory is about.
         max_workers=jobs if search.is_one_file or limits.max_memory else jobs * len(stages),
+        template=template,
     )
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_COLLECT_AFTER)  # here alone: what the stages do in workers is not known
@@ -239,7 +207,7 @@ def _run_batch(
         batch.close()
         stop.close()
     # What close() had to drop counts as well.
-    figures = replace(figures, items_done=outcome.ended, stopped=outcome.stopped)
+    figures = figures._replace(items_done=outcome.ended, stopped=outcome.stopped)
     return outcome, figures, stop.first
 
 
@@ -299,19 +267,19 @@ def _only_name(options: RunOptions) -> str:
     return "stdin" if is_stdin(inputs[0]) else shown(inputs[0])
 
 
-def _total_bytes(inputs: tuple[str, ...]) -> int | None:
+def _total_bytes(inputs: tuple[str, ...], stdin: int) -> int | None:
     """How many bytes there are to read, for the bar; a file that cannot be asked counts nothing here."""
     total = 0
     for name in inputs:
         try:
-            status = os.fstat(0) if is_stdin(name) else os.stat(name)
+            status = os.fstat(stdin) if is_stdin(name) else os.stat(name)
         except OSError:
             continue
         if stat.S_ISDIR(status.st_mode):
             continue
         if not stat.S_ISREG(status.st_mode):
             return None
-        total += status.st_size - (os.lseek(0, 0, os.SEEK_CUR) if is_stdin(name) else 0)
+        total += status.st_size - (os.lseek(stdin, 0, os.SEEK_CUR) if is_stdin(name) else 0)
     return total
 
 

@@ -13,7 +13,7 @@ from .inputs.patterns import PathFilter, Pattern, PatternError
 from .jobs import is_stdout
 
 if TYPE_CHECKING:
-    from .run import RunOptions
+    from .run_options import RunOptions
 
 
 def search_of(options: RunOptions, goes_to_stdout: bool) -> Search:

@@ -63,6 +63,11 @@ class Stdio:
         self._words.writelines(f"{line}\n" for line in lines)
         self.words_to_stderr()
 
+    @property
+    def data_in(self) -> int:
+        """Where standard input is now."""
+        return 0 if self._data_in is None else self._data_in
+
     def take_stdin(self) -> int:
         """Move standard input to a private descriptor and leave /dev/null in its place.
 

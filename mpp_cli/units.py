@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from atbu.mp_pipeline.exception import (
     PipelineBroken,
@@ -36,8 +35,7 @@ _BATCH_BUDGET_S: Final = 0.2
 _MAX_WAITING: Final = 4
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """Entries that are submitted together as ``item``."""
 
     item: PipelineWorkItem
@@ -45,7 +43,6 @@ class Unit:
     is_batch: bool = False
 
 
-@dataclass
 class Answer:
     """What came of a unit, for each of its entries.
 
@@ -56,10 +53,11 @@ class Answer:
         seconds: How much work those of a batch were that were begun.
     """
 
-    ended: list[Ended] = field(default_factory=list)
-    left: Sequence[Entry] = ()
-    alone: list[Entry] = field(default_factory=list)
-    seconds: float = 0.0
+    def __init__(self, ended: Iterable[Ended] = (), *, left: Sequence[Entry] = (), alone: Iterable[Entry] = ()) -> None:
+        self.ended = list(ended)
+        self.left = left
+        self.alone = list(alone)
+        self.seconds = 0.0
 
 
 def single_unit(entry: Entry, *, is_small: bool) -> Unit:
@@ -125,7 +123,7 @@ def unpack(unit: Unit, future: Future[object], *, is_single: bool) -> Answer:
     # Its worker was killed, or one of its files hangs: nobody knows which. Only temporaries were written.
     for entry in unit.entries:
         entry.was_lost = True
-    return Answer(alone=list(unit.entries))
+    return Answer(alone=unit.entries)
 
 
 def _has_lost_its_worker(errors: Sequence[BaseException], job: Job) -> bool:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-#: ``--json`` alone; an option with a value that may be left out is none that Typer knows (see lean_typer).
-JSON_TO_STDOUT = "-"
-
+# An option with a value that may be left out is none that Typer knows: see lean_typer.
 Json = Annotated[
     str | None,
     typer.Option(
@@ -28,14 +25,3 @@ Report = Annotated[
 LogFile = Annotated[
     str | None, typer.Option("--log-file", metavar="FILE", help="Append all words, and tracebacks, to this file too.")
 ]
-
-
-@dataclass(frozen=True)
-class WatchOptions:
-    """What the command line says of them."""
-
-    json: str | None = None
-    journal: str | None = None
-    resume: bool = False
-    report: str | None = None
-    log_file: str | None = None

@@ -7,7 +7,6 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from . import exit_codes
@@ -15,9 +14,9 @@ from .errors import FileProblem, UsageProblem, shown
 from .failures import error_words
 from .line_writer import LinesGivenUp, LineWriter
 from .observers import Observers, RunStart, RunSummary
+from .run_options import JSON_TO_STDOUT, WatchOptions
 from .stdio import Stdio
 from .tell import close_log, open_log, tell
-from .watch_options import JSON_TO_STDOUT, WatchOptions
 
 if TYPE_CHECKING:
     from .inputs.found import FoundFile
@@ -32,7 +31,6 @@ _PATIENCE_S: Final = 5.0
 STDOUT_PATHS: Final = (JSON_TO_STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
-@dataclass
 class Watch:
     """The observers of one run, and what belongs to them.
 
@@ -42,15 +40,16 @@ class Watch:
         journal: What earlier runs have done, where that is asked for.
     """
 
-    observers: Observers = ()
-    own_files: list[tuple[int, int]] = field(default_factory=list)
-    journal: Journal | None = None
-    is_resumed: bool = False
-    _outcome: Outcome | None = None
-    _stop: StopFlag | None = None
-    _stopped_at_s: float | None = None
-    _is_well: bool = True
-    _has_ended: bool = False
+    def __init__(self, *, is_resumed: bool) -> None:
+        self.observers: Observers = ()
+        self.own_files: list[tuple[int, int]] = []
+        self.journal: Journal | None = None
+        self.is_resumed = is_resumed
+        self._outcome: Outcome | None = None
+        self._stop: StopFlag | None = None
+        self._stopped_at_s: float | None = None
+        self._is_well = True
+        self._has_ended = False
 
     def begin(self, start: RunStart, outcome: Outcome, stop: StopFlag) -> None:
         """The run begins; ``outcome`` is told when it cannot go on, ``stop`` asked how long to wait."""
@@ -70,7 +69,7 @@ class Watch:
             # The events come last, with the exit status that the others have made of it.
             status = summary.exit_status if self._is_well else summary.exit_status or exit_codes.FAILED
             try:
-                observer.run_ended(replace(summary, exit_status=status))
+                observer.run_ended(summary._replace(exit_status=status))
             except OSError as ex:
                 self.lost("--report", ex)
         return self._is_well

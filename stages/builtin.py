@@ -55,3 +55,17 @@ PIPELINES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     "xz": (("xz", {}), ("write", {})),
     "zstd": (("zstd", {}), ("write", {})),
 }
+
+#: Pipeline name -> modules that its workers load besides its stages', for a start that has them loaded meanwhile.
+LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
+    "bunzip2": ("bz2",),
+    "bzip2": ("bz2",),
+    "gunzip": ("isal.igzip_lib",),
+    "gzip": ("isal.isal_zlib", "zlib_ng.zlib_ng"),
+    "lz4": ("lz4.frame",),
+    "unlz4": ("lz4.frame",),
+    "unxz": ("lzma",),
+    "unzstd": ("zstandard",),
+    "xz": ("lzma",),
+    "zstd": ("zstandard",),
+}

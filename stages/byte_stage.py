@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import inspect
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from atbu.mp_pipeline.exception import InvalidStateError
-from atbu.mp_pipeline.pipe_io import PipeConnectionIO
 from atbu.mp_pipeline.stage import SubprocessPipelineStage
 
 from .endpoints import CommandSource
@@ -22,6 +20,10 @@ from .source_reader import SourceReader
 from .taps import TappedReader
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from atbu.mp_pipeline.pipe_io import PipeConnectionIO
+
     from .command_source import CommandReader
     from .pass_through import PassThroughStage
 
@@ -166,7 +168,7 @@ class ByteStage(SubprocessPipelineStage):
     def open_input(self, item: FileItem) -> Iterator[io.RawIOBase]:
         """The raw end to read from: the pipe, or for the first stage of a chain the item's source."""
         if item.pipe_in is not None:
-            with contextlib.closing(PipeConnectionIO(item.pipe_in, is_write=False)) as pipe:
+            with contextlib.closing(_pipe_end(item.pipe_in, is_write=False)) as pipe:
                 yield pipe
             return
         item.begun_ns = time.monotonic_ns()
@@ -181,8 +183,14 @@ class ByteStage(SubprocessPipelineStage):
             raise InvalidStateError(
                 f"stage {self.label!r} yields bytes and nothing takes them: put the stage 'write' after it"
             )
-        with contextlib.closing(PipeConnectionIO(item.pipe_out, is_write=True)) as pipe:
+        with contextlib.closing(_pipe_end(item.pipe_out, is_write=True)) as pipe:
             yield pipe
+
+
+def _pipe_end(connection: Connection, *, is_write: bool) -> PipeConnectionIO:
+    from atbu.mp_pipeline.pipe_io import PipeConnectionIO  # for workers; the parent of a run needs none of it
+
+    return PipeConnectionIO(connection, is_write=is_write)
 
 
 def _open_source(item: FileItem) -> SourceReader | CommandReader:
@@ -230,6 +238,8 @@ class FilterStage(ByteStage):
         Raises:
             ValueError: The function does not have one of them, or needs another.
         """
+        import inspect  # costs 5 ms, and most runs have no function with options
+
         options = self.options | options
         try:
             inspect.signature(self.function).bind(None, **options)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _MAX_SHOWN: Final = 10**20
 
 
-@dataclass(frozen=True, slots=True)
-class Between:
+class Between(NamedTuple):
     """Stands in an option's annotation and says its range: ``level: Annotated[int, Between(1, 22)]``.
 
     What is shown of a stage and the schema for editors have the range from here, and a definition is checked

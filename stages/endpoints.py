@@ -6,8 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from atbu.mp_pipeline.descriptors import PassedDescriptor
@@ -16,15 +15,13 @@ if TYPE_CHECKING:
 _MAX_LINKS: Final = 40
 
 
-@dataclass(frozen=True, slots=True)
-class PathSource:
+class PathSource(NamedTuple):
     """A regular file, opened by the first stage in its worker; it can be read again."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class DescriptorSource:
+class DescriptorSource(NamedTuple):
     """An open descriptor (stdin, a FIFO, a command's output), read where it stands; it can be read once.
 
     Args:
@@ -36,8 +33,7 @@ class DescriptorSource:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CommandSource:
+class CommandSource(NamedTuple):
     """What a command writes that somebody runs beside us; it can be read once.
 
     Args:
@@ -53,8 +49,7 @@ class CommandSource:
     ok_status: tuple[int, ...] = (0,)
 
 
-@dataclass(frozen=True, slots=True)
-class PathTarget:
+class PathTarget(NamedTuple):
     """A file to be made: filled as a temporary beside it, and published by its name when all succeeded.
 
     Args:
@@ -69,8 +64,7 @@ class PathTarget:
     final: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DescriptorTarget:
+class DescriptorTarget(NamedTuple):
     """An open descriptor that is written directly (stdout, a FIFO, a device); never renamed or unlinked."""
 
     descriptor: PassedDescriptor

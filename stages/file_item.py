@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.work_item import PipelineWorkItem
@@ -32,8 +31,7 @@ from .temporaries import temporary_beside
 _FINDING: Final = "finding "
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What a stage has found out about the bytes that passed it.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from cli_tools import MPP, environment, lines_of, mpp, unpacked, without_power_over_files
 
 from mpp_cli.errors import UsageProblem
-from mpp_cli.run import RunOptions
+from mpp_cli.run_options import RunOptions
 from mpp_cli.selection import goes_to_stdout, search_of
 
 ODD_NAMES = [b"line\nend", b"\xff\xfe", b"-dash", b" blank ", b"a" * 251]
@@ -186,11 +185,7 @@ def test_a_tree_to_standard_output_comes_in_order_and_without_itself(tmp_path):
 
 def options(**changes: Any) -> RunOptions:
     """A command line with nothing but these options."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(RunOptions):
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            values[field.name] = False if field.type == "bool" else () if "tuple" in str(field.type) else None
-    return RunOptions(**values | {"inputs": ("x",)} | changes)
+    return RunOptions(**{"pipeline": "zstd", "inputs": ("x",)} | changes)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from test_cli_inputs import make_tree, options, tree_of
 
 from mpp_cli.errors import UsageProblem
 from mpp_cli.own_files import own_paths
-from mpp_cli.watch_options import WatchOptions
+from mpp_cli.run_options import WatchOptions
 
 
 def watch(**files: str) -> WatchOptions:

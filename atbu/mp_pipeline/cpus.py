@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
-_OWN_CGROUP = Path("/proc/self/cgroup")
+_CGROUP_ROOT = "/sys/fs/cgroup"
+_OWN_CGROUP = "/proc/self/cgroup"
 
 
 def usable_cpus() -> int:
@@ -28,7 +27,7 @@ def _cgroup_quota() -> float | None:
     Source: Documentation/admin-guide/cgroup-v2.rst (cpu.max) and cgroup-v1/cpu (cpu.cfs_quota_us).
     """
     try:
-        lines = _OWN_CGROUP.read_text().splitlines()
+        lines = _text(_OWN_CGROUP).splitlines()
     except OSError:
         return None
     tightest: float | None = None
@@ -37,32 +36,37 @@ def _cgroup_quota() -> float | None:
         if controllers == "":
             base, read = _CGROUP_ROOT, _quota_v2
         elif "cpu" in controllers.split(","):
-            base, read = _CGROUP_ROOT / "cpu", _quota_v1
+            base, read = f"{_CGROUP_ROOT}/cpu", _quota_v1
         else:
             continue
-        folder = base / path.lstrip("/")
+        inside = path.strip("/")
         while True:
-            found = read(folder)
+            found = read(f"{base}/{inside}")
             if found is not None and (tightest is None or found < tightest):
                 tightest = found
-            if folder == base or base not in folder.parents:
+            if not inside:
                 break
-            folder = folder.parent
+            inside = inside.rpartition("/")[0]
     return tightest
 
 
-def _quota_v2(folder: Path) -> float | None:
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _quota_v2(folder: str) -> float | None:
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
+        quota, period = _text(f"{folder}/cpu.max").split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None
 
 
-def _quota_v1(folder: Path) -> float | None:
+def _quota_v1(folder: str) -> float | None:
     try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        period = int((folder / "cpu.cfs_period_us").read_text())
+        quota = int(_text(f"{folder}/cpu.cfs_quota_us"))
+        period = int(_text(f"{folder}/cpu.cfs_period_us"))
         return quota / period if quota > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None

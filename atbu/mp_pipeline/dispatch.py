@@ -15,7 +15,6 @@ from .fork_guard import OwnedDescriptor
 from .plain_stages import PlainStage, look_at
 from .runs import Entry, Member, Run, SoloRun, describe_item
 from .stage import PipelineStage, stage_label
-from .stage_connection import StageConnection
 from .stage_run import close_stage_end, failure_to_record, open_stage_end, pickling_error
 from .thread_runner import run_on_thread
 from .work_item import PipelineWorkItem
@@ -23,6 +22,7 @@ from .workers import Worker
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .stage_connection import StageConnection
 
 
 #: What stages a worker is asked for: the number of one, or the first and how many.

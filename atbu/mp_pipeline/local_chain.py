@@ -14,12 +14,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .stage import PipelineStage
-from .stage_connection import StageConnection
 from .stage_run import Outcome, close_stage_end, open_stage_end, run_stage
 from .work_item import PipelineWorkItem
+
+if TYPE_CHECKING:
+    from .stage_connection import StageConnection
 
 
 class LocalChain:

@@ -9,11 +9,13 @@ import os
 import select
 import threading
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .exception import PipeConnectionAborted
 from .frames import END_FRAME
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 # The largest pipe an unprivileged process may ask for by default (/proc/sys/fs/pipe-max-size).
 GROWN_PIPE_BYTES: Final = 1 << 20

@@ -28,14 +28,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from .arguments import check_arguments
 from .cpus import usable_cpus
 from .engine import LONGEST_WAIT_S, Engine
 from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
 from .item_future import ItemFuture
 from .runs import Entry, check_timeout
 from .scheduler import Scheduler
-from .shared_slots import MAX_COUNTERS, SharedSlots
+from .shared_slots import SharedSlots
 from .stage import PipelineStage
+from .template import Template
 from .thread_runner import ThreadRunner, wait_until_gone
 from .work_item import PipelineWorkItem
 from .workers import WorkerPool
@@ -78,6 +80,8 @@ class MultiprocessingPipeline:
         counters: Names of counters that stages add to (:func:`atbu.mp_pipeline.counters.counter`).
         max_workers: How many worker processes there may be, started as they are needed; as many as items at once
             where None. A chain needs one for each of its stages, and gets them in any case.
+        template: The process that workers are forked from, where it was started before the pipeline, to have it
+            import what they need meanwhile (:mod:`atbu.mp_pipeline.template`). The pipeline ends it.
 
     Raises:
         InvalidFunctionArgument: an argument is not allowed, or the initialiser cannot reach a worker.
@@ -97,8 +101,9 @@ class MultiprocessingPipeline:
         grace_s: float = DEFAULT_GRACE_S,
         counters: Sequence[str] = (),
         max_workers: int | None = None,
+        template: Template | None = None,
     ) -> None:
-        _check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
+        check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
         self.name = name
         self._stages: list[PipelineStage] = [] if stages is None else stages
         for number, stage in enumerate(self._stages):
@@ -116,7 +121,7 @@ class MultiprocessingPipeline:
         self._is_closed = False
         self.was_graceful_shutdown = False
         max_running = 1 if serial else max_simultaneous_work_items or usable_cpus()
-        pool = None if serial else WorkerPool(process_initfunc, process_initargs, name, self._counter_names)
+        pool = None if serial else WorkerPool(process_initfunc, process_initargs, name, self._counter_names, template)
         self._slots = SharedSlots() if pool is None else pool.slots
         if pool is None:
             self._slots.close_descriptor()
@@ -377,25 +382,6 @@ class MultiprocessingPipeline:
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         """Finish all items; when an exception is under way, cancel those that have not been started."""
         self.shutdown(cancel_pending=exc_type is not None)
-
-
-def _check_arguments(
-    stages: object,
-    max_simultaneous_work_items: int | None,
-    max_pending: int | None,
-    grace_s: float,
-    counters: Sequence[str],
-) -> None:
-    if stages is not None and not isinstance(stages, list):
-        raise InvalidFunctionArgument(f"stages must be a list, not {type(stages).__name__!r}")
-    if max_simultaneous_work_items is not None and max_simultaneous_work_items < 0:
-        raise InvalidFunctionArgument(f"max_simultaneous_work_items must be >= 0, not {max_simultaneous_work_items}")
-    if max_pending is not None and max_pending < 1:
-        raise InvalidFunctionArgument(f"max_pending must be >= 1 or None, not {max_pending}")
-    if not grace_s >= 0:
-        raise InvalidFunctionArgument(f"grace_s must be >= 0, not {grace_s}")
-    if len(counters) > MAX_COUNTERS or isinstance(counters, str) or len(set(counters)) < len(counters):
-        raise InvalidFunctionArgument(f"counters must be a list of at most {MAX_COUNTERS} names, each of them once")
 
 
 def _abandon(engine: Engine) -> None:

@@ -12,7 +12,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .exception import (
     PipelinePicklingError,
@@ -21,9 +21,11 @@ from .exception import (
     WorkerTraceback,
 )
 from .fork_guard import disown, own
-from .pipe_io import StageConnection, finish_stage_connection
 from .stage import PipelineStage
 from .work_item import PipelineWorkItem
+
+if TYPE_CHECKING:
+    from .stage_connection import StageConnection
 
 
 class Outcome(NamedTuple):
@@ -86,11 +88,13 @@ class _ForkCopy:
         self._conn = conn
 
     def close(self) -> None:
-        finish_stage_connection(self._conn, False)
+        self._conn.finish(False, None)
 
 
 def open_stage_end(fd: int, is_write: bool, interrupt_fd: int | None = None) -> StageConnection:
     """A stage's end of a pipe, which no process forked from this one keeps."""
+    from .stage_connection import StageConnection  # brings 6 ms of imports, which only who works on bytes needs
+
     conn = StageConnection(fd, readable=not is_write, writable=is_write)
     conn.interrupt_fd = interrupt_fd
     conn.fork_copy = own(_ForkCopy(conn))
@@ -99,7 +103,7 @@ def open_stage_end(fd: int, is_write: bool, interrupt_fd: int | None = None) -> 
 
 def close_stage_end(conn: StageConnection, is_ok: bool, reason: str | None) -> None:
     """Give the end its verdict and close it; doing it twice is fine."""
-    finish_stage_connection(conn, is_ok, reason)
+    conn.finish(is_ok, reason)
     if conn.fork_copy is not None:
         disown(conn.fork_copy)
         conn.fork_copy = None

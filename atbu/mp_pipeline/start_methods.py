@@ -18,7 +18,6 @@ from typing import Any
 
 from .exception import InvalidFunctionArgument
 from .template import Template, is_single_threaded
-from .worker_main import InheritedDescriptor, WorkerSpec, run_worker
 
 Initializer = Callable[..., object] | None
 
@@ -85,6 +84,8 @@ def start_by_context(
     Raises:
         OSError: no process or descriptor can be had. Other errors: the initialiser cannot be pickled.
     """
+    from .worker_main import InheritedDescriptor, WorkerSpec, run_worker  # the template's workers come without us
+
     ctx = multiprocessing.get_context(method)
     if method == "forkserver":
         _preload(preload)

@@ -5,7 +5,8 @@
     parent ◀── ("exited", pid, exit code) ──────────────── template (it is their parent, so only it can tell)
 
 A fork of the parent itself would be unsafe as soon as the pipeline's own thread runs; the template never has
-more than one. It has the program's modules and the initialiser's arguments as they were at construction.
+more than one. It has the program's modules and the initialiser's arguments as they were at construction. What only
+workers need it imports itself, while the parent goes on, and they have it from there.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .channel import MAX_DESCRIPTORS
+from .child_signals import leave_signals_to_the_parent
 from .fork_guard import OwnedDescriptor, disown, own
-from .worker_main import InheritedDescriptor, WorkerSpec, leave_signals_to_the_parent, run_worker
 
 # A request or report is a small tuple; descriptors do not count.
 _MESSAGE_BYTES = 4096
@@ -46,6 +47,8 @@ class Template:
         initargs: Its arguments, inherited too.
         name: The pipeline's, for the names of the workers.
         counter_names: The pipeline's counters; inherited, for they may be longer than a request.
+        prepare: Called in the template before it forks its first worker, for imports. It must start no thread, and
+            nothing depends on it: what it raises is left for the workers to find.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Template:
         initargs: tuple[Any, ...],
         name: str,
         counter_names: tuple[str, ...],
+        prepare: Callable[[], object] | None = None,
     ) -> None:
         parents, templates = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in (sys.stdout, sys.stderr):
@@ -71,7 +75,7 @@ class Template:
             templates.close()
             raise
         if self.pid == 0:
-            _serve_and_exit(templates, parent_pid, (initializer, initargs, name, counter_names))
+            _serve_and_exit(templates, parent_pid, (initializer, initargs, name, counter_names), prepare)
         templates.close()
         self._socket = parents
         try:
@@ -106,7 +110,7 @@ class Template:
         return pickle.loads(message), fds
 
     def close(self, grace_s: float) -> None:
-        """End the template, which has no workers any more, and reap it."""
+        """End the template, which has no workers any more, and reap it; any number of times."""
         self.is_alive = False
         disown(self._socket)
         self._socket.close()
@@ -141,12 +145,19 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
 _Inherited = tuple[Callable[..., object] | None, tuple[Any, ...], str, tuple[str, ...]]
 
 
-def _serve_and_exit(sock: socket.socket, parent_pid: int, inherited: _Inherited) -> None:
+def _serve_and_exit(
+    sock: socket.socket, parent_pid: int, inherited: _Inherited, prepare: Callable[[], object] | None
+) -> None:
     """The template process: never returns, whatever happens."""
     status = 1
     try:
         own(sock)
         leave_signals_to_the_parent()
+        from . import pipe_io, worker_main  # noqa: F401 - what all workers run, and a parent has no need of
+
+        if prepare is not None:
+            with contextlib.suppress(Exception):
+                prepare()
         gc.freeze()  # the parent's objects stay in pages shared with the workers
         _TemplateLoop(sock, parent_pid, inherited).run()
         status = 0
@@ -217,6 +228,8 @@ class _TemplateLoop:
         """In the forked worker: behave as a process of multiprocessing, then exit."""
         import atexit
         import multiprocessing.util
+
+        from .worker_main import InheritedDescriptor, WorkerSpec, run_worker
 
         exitcode = 1
         try:

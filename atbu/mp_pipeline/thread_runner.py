@@ -12,13 +12,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .counters import set_current_slot
 from .descriptors import ItemPickler, PassedDescriptor, loads_answer, loads_received
 from .shared_slots import SharedSlots
 from .stage import PipelineStage
-from .stage_connection import StageConnection
 from .stage_run import (
     Outcome,
     close_stage_end,
@@ -27,6 +26,9 @@ from .stage_run import (
     run_stage,
 )
 from .work_item import PipelineWorkItem
+
+if TYPE_CHECKING:
+    from .stage_connection import StageConnection
 
 # Far more than the kernel needs; a bound, for another thread may have got the number.
 _THREAD_GONE_WAIT_S = 0.1

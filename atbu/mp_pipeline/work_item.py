@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 class PipelineWorkItem:

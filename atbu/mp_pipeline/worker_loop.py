@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from . import channel as wire
 from .channel import ChannelClosed, WorkerChannel
@@ -16,7 +17,6 @@ from .descriptors import ItemPickler, PassedDescriptor, loads_received
 from .fork_guard import OwnedDescriptor
 from .local_chain import LocalChain
 from .log_relay import ChannelLogHandler
-from .pipe_io import StageConnection
 from .plain_items import ItemUnpacker
 from .plain_stages import PlainStage, look_at
 from .shared_slots import POSITION_SEQ, POSITION_STAGE, POSITION_START_NS
@@ -33,6 +33,9 @@ from .stage_run import (
     run_stage,
 )
 from .work_item import PipelineWorkItem
+
+if TYPE_CHECKING:
+    from .stage_connection import StageConnection
 
 _pack_header = wire.HEADER.pack
 # RUN flags of what needs no more than a stage and an item.

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import channel as wire
 from .channel import ChannelClosed, WorkerChannel
+from .child_signals import leave_signals_to_the_parent
 from .counters import set_current_slot
 from .fork_guard import OwnedDescriptor
 from .shared_slots import open_slot
@@ -109,18 +110,3 @@ def end_with_parent(lifeline: int) -> None:
     poll.register(lifeline, 0)
     if poll.poll(0):  # it went before we had asked
         os._exit(_EXIT_PARENT_GONE)
-
-
-def _no_op(signum: int, frame: Any) -> None:
-    """Only the parent acts on it. A handler, not SIG_IGN, which programs that a stage starts would inherit."""
-
-
-def leave_signals_to_the_parent() -> None:
-    """What the terminal sends to the whole group is the parent's to act on; the rest is at its default."""
-    signal.set_wakeup_fd(-1)
-    for signum in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, _no_op)
-    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
-        signal.signal(signum, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())

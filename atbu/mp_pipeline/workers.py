@@ -132,15 +132,21 @@ class WorkerPool:
         initargs: Its arguments.
         name: The pipeline's.
         counter_names: The pipeline's counters.
+        template: One that was forked before, with the same name and counters, and no initialiser; ours from now on.
 
     Raises:
         InvalidFunctionArgument: the initialiser cannot reach a worker.
     """
 
     def __init__(
-        self, initializer: Initializer, initargs: tuple[Any, ...], name: str, counter_names: tuple[str, ...]
+        self,
+        initializer: Initializer,
+        initargs: tuple[Any, ...],
+        name: str,
+        counter_names: tuple[str, ...],
+        template: Template | None = None,
     ) -> None:
-        self.method = choose_start_method()
+        self.method = "template" if template is not None else choose_start_method()
         refuse_what_cannot_travel(initializer, initargs, self.method)
         self._initializer = initializer
         self._initargs = initargs
@@ -151,13 +157,13 @@ class WorkerPool:
         self._next_id = 1
         self._exit_codes: dict[int, int] = {}
         self._news: list[tuple[Worker, bool]] = []
-        self.template: Template | None = None
-        if self.method == "template":
+        if template is None and self.method == "template":
             try:
-                self.template = Template(initializer, initargs, name, counter_names)
+                template = Template(initializer, initargs, name, counter_names)
             except BaseException:
                 self.slots.close()
                 raise
+        self.template = template
 
     def start(self, stages: Iterable[object]) -> Worker:
         """Start a worker; it is usable once its READY has come.

@@ -7,8 +7,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpp_stages.file_item import own_descriptor
 from mpp_stages.naming import kept_path
@@ -25,8 +24,7 @@ _KNOWN_FOLDERS: Final = 1024
 Candidate = FoundFile | StandardInput | Refused | Skipped | NotYet
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(NamedTuple):
     """What the command line says of the inputs.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from mpp_cli.run_options import STDIN_PATHS
 
 #: Why something is not taken. Few and short: the summary counts by them.
 EXISTS: Final = "output exists"
@@ -14,7 +15,6 @@ IS_SPECIAL: Final = "no regular file"
 IS_OURS: Final = "written by this run"
 IS_REPEATED: Final = "listed before"
 DONE_BEFORE: Final = "done by an earlier run"
-_STDIN_PATHS: Final = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
 
 def skipped_words(reasons: Mapping[str, int]) -> str:
@@ -27,7 +27,7 @@ def skipped_words(reasons: Mapping[str, int]) -> str:
 
 def is_stdin(name: str) -> bool:
     """Whether an INPUT argument means standard input."""
-    return name in _STDIN_PATHS
+    return name in STDIN_PATHS
 
 
 class Folder:
@@ -96,16 +96,14 @@ class StandardInput:
     """Standard input as an input, in its place among the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """An input that cannot even begin, and why. It counts as failed."""
 
     name: str
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """An input that is left alone, and why. It counts as skipped.
 
     Attributes:
@@ -121,8 +119,7 @@ class Skipped:
     done: os.stat_result | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NotYet:
+class NotYet(NamedTuple):
     """The list of names comes from a pipe and is behind: go on with other work until ``descriptor`` is readable.
 
     Then ask for the next one again.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -13,8 +12,7 @@ _MIN_SHARE_FOR_ETA: Final = 0.001
 _MIN_ELAPSED_S: Final = 0.2
 
 
-@dataclass(frozen=True)
-class Figures:
+class Figures(NamedTuple):
     """A run at one moment.
 
     Attributes:

@@ -1,0 +1,64 @@
+"""The process that workers are forked from, started before the rest of a run is imported.
+
+    command line ──▶ fork ─┬─ parent:   imports the run, finds inputs ──▶ asks for workers
+                           └─ template: imports what workers run     ──▶ forks them
+
+Two CPUs then share what one did. It is for ready-made pipelines alone: workers of others need the user's modules, as
+the parent has loaded them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from mpp_stages.builtin import LIBRARIES, PIPELINES, STAGES
+
+from atbu.mp_pipeline.template import Template, is_single_threaded
+
+from .run_options import COUNTERS, RunOptions
+from .stdio import Stdio
+
+
+@contextlib.contextmanager
+def early_template(options: RunOptions, stdio: Stdio) -> Iterator[Template | None]:
+    """A template for the run's pipeline, where it can be started now; it is ended at the latest with the block.
+
+    Standard input is taken away before, where it holds data: no process but the one that reads it may have it.
+    """
+    if not _is_possible(options):
+        yield None
+        return
+    if options.reads_stdin:
+        stdio.take_stdin()
+    template = Template(None, (), options.pipeline, COUNTERS, partial(_import_all, _modules(options)))
+    try:
+        yield template
+    finally:
+        template.close(0.0)  # a pipeline that took it has ended it already
+
+
+def _is_possible(options: RunOptions) -> bool:
+    is_ready_made = options.pipeline in PIPELINES and not options.settings and options.app_dir is None
+    # Who has loaded it before us may have chosen how processes are started.
+    return is_ready_made and not options.dry_run and "multiprocessing" not in sys.modules and is_single_threaded()
+
+
+def _modules(options: RunOptions) -> list[str]:
+    stages = [STAGES[use].partition(":")[0] for use, _ in PIPELINES[options.pipeline]]
+    if options.may_be_many:
+        stages.append("mpp_stages.small_files")
+    return [*stages, *LIBRARIES.get(options.pipeline, ())]
+
+
+def _import_all(names: Iterable[str]) -> None:
+    """In the template: import these, and turn on the collection of garbage that main() has turned off."""
+    try:
+        for name in names:
+            importlib.import_module(name)
+    finally:
+        gc.enable()
