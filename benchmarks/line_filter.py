@@ -18,18 +18,38 @@ TIMES_PLAIN = 1.0
 TIMES_GREP = 0.3
 LEVELS = ("INFO", "INFO", "INFO", "INFO", "INFO", "INFO", "INFO", "WARN", "ERROR", "DEBUG")
 
-FILTER = """
+FILTERS = """
+from mpp_stages.byte_stage import line_filter
+
+WORD = b"DEBUG"
+
 def drop(line):
     if b"DEBUG" in line:
         return None
     return line
+
+def drop_word(line):
+    if WORD in line:
+        return None
+    return line
+
+@line_filter(stateless=True)
+def drop_word_declared(line):
+    if WORD in line:
+        return None
+    return line
 """
+#: What is measured -> the function.
+OURS = {
+    "lines, a function that uses its line alone": "drop",
+    "lines, a function that uses a global, declared stateless": "drop_word_declared",
+    "lines, a function that uses a global, in one process": "drop_word",
+}
 DEFINITION = """
 [[stage]]
 use = "lines"
-function = "./filters.py:drop"
+function = "./filters.py:{name}"
 """
-SPREAD = DEFINITION + "processes = 2\n"
 PLAIN_LOOP = """
 import sys
 
@@ -65,13 +85,12 @@ def run(rounds: int, _seconds: float) -> list[Row]:
     with programs.folder_in_memory() as folder:
         log = folder / "log"
         make_log(log)
-        (folder / "filters.py").write_text(FILTER)
-        (folder / "one.toml").write_text(DEFINITION)
-        (folder / "two.toml").write_text(SPREAD)
+        (folder / "filters.py").write_text(FILTERS)
+        for name in OURS.values():
+            (folder / f"{name}.toml").write_text(DEFINITION.format(name=name))
         one_core = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
         commands = {
-            "lines": [*programs.mpp(), "run", "-q", str(folder / "one.toml")],
-            "lines, processes = 2": [*programs.mpp(), "run", "-q", str(folder / "two.toml")],
+            **{work: [*programs.mpp(), "run", "-q", str(folder / f"{name}.toml")] for work, name in OURS.items()},
             "a plain Python loop": [*one_core, sys.executable, "-c", PLAIN_LOOP],
             "grep -v": [grep, "-v", "DEBUG"],
         }
@@ -87,7 +106,7 @@ def run(rounds: int, _seconds: float) -> list[Row]:
     rates = {name: total / 1e6 / statistics.median(of_it) for name, of_it in seconds.items()}
     plain, by_grep = "a plain Python loop", "grep -v"
     rows = []
-    for ours in ("lines", "lines, processes = 2"):
+    for ours in OURS:
         work = f"{ours}: {total / 1e6:,.0f} MB of log lines"
         rows.append(Row(work, "MB/s", rates[ours], plain, rates[plain], times_peer(TIMES_PLAIN)))
         rows.append(Row(work, "MB/s", rates[ours], by_grep, rates[by_grep], times_peer(TIMES_GREP)))

@@ -20,6 +20,7 @@ from mpp_stages.builtin import LIBRARIES, PIPELINES, STAGES
 
 from atbu.mp_pipeline.template import Template, is_single_threaded
 
+from .exit_codes import note_all_is_ours
 from .run_options import COUNTERS, RunOptions
 from .stdio import Stdio
 
@@ -33,6 +34,7 @@ def early_template(options: RunOptions, stdio: Stdio) -> Iterator[Template | Non
     if not _is_possible(options):
         yield None
         return
+    note_all_is_ours()
     if options.reads_stdin:
         stdio.take_stdin()
     template = Template(None, (), options.pipeline, COUNTERS, partial(_import_all, _modules(options)))

@@ -8,7 +8,7 @@ import functools
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, overload
 
 from atbu.mp_pipeline.exception import InvalidStateError
 from atbu.mp_pipeline.stage import SubprocessPipelineStage
@@ -219,6 +219,8 @@ class FilterStage(ByteStage):
         options: Its keyword arguments.
     """
 
+    #: Of a line filter: whether what the function makes depends on nothing but its arguments.
+    is_stateless: bool = False
     _original: FilterStage | None = None
     __qualname__: str  # of the function; pickle finds it by this name
 
@@ -246,7 +248,7 @@ class FilterStage(ByteStage):
         except TypeError as ex:
             raise ValueError(f"{self.name}: {ex}") from None
         stage = FilterStage(self.function, self._apply, options)
-        stage.wants_text = self.wants_text
+        stage.wants_text, stage.is_stateless = self.wants_text, self.is_stateless
         stage._original = self._original or self
         return stage
 
@@ -288,7 +290,17 @@ def chunk_filter(function: Callable[..., Iterable[bytes]]) -> FilterStage:
     return FilterStage(function, apply_to_chunks)
 
 
-def line_filter(function: Callable[..., bytes | None]) -> FilterStage:
+@overload
+def line_filter(function: Callable[..., bytes | None], /) -> FilterStage: ...
+
+
+@overload
+def line_filter(*, stateless: bool) -> Callable[[Callable[..., bytes | None]], FilterStage]: ...
+
+
+def line_filter(
+    function: Callable[..., bytes | None] | None = None, /, *, stateless: bool = False
+) -> FilterStage | Callable[[Callable[..., bytes | None]], FilterStage]:
     """Make a stage of a function at module level: one line in, with its newline, one line out, or None for none.
 
     ::
@@ -298,9 +310,19 @@ def line_filter(function: Callable[..., bytes | None]) -> FilterStage:
             return None if b"DEBUG" in line else line
 
     Lines end with ``b"\\n"``, but for the last one of a file that does not. Keyword parameters are options.
+
+    Args:
+        stateless: ``@line_filter(stateless=True)`` says that what the function gives for a line depends on that line
+            and the options alone, not on other lines or on when it is called. A long input is then shared by all CPUs.
     """
+    if function is None:
+        return functools.partial(_line_filter, stateless=stateless)
+    return _line_filter(function, stateless)
+
+
+def _line_filter(function: Callable[..., bytes | None], stateless: bool) -> FilterStage:
     stage = FilterStage(function, apply_to_lines)
-    stage.wants_text = True
+    stage.wants_text, stage.is_stateless = True, stateless
     return stage
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import io
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from .byte_stage import ByteStage, FilterStage
-from .checks import check_whole_number
+from .checks import Between, check_whole_number
 from .file_item import FileItem
 from .functions import apply_to_chunks, apply_to_lines
 
@@ -40,6 +40,11 @@ class _AppliedFunction(ByteStage):
         applied = self._applied
         return applied.function if isinstance(applied, FilterStage) else applied
 
+    @property
+    def is_stateless(self) -> bool:
+        """Whether its decorator says so."""
+        return isinstance(self._applied, FilterStage) and self._applied.is_stateless
+
 
 class LinesStage(_AppliedFunction):
     """Give each line to a Python function, and write what it returns.
@@ -49,8 +54,9 @@ class LinesStage(_AppliedFunction):
 
     Args:
         function: Where it is: "module:function", or "./file.py:function" beside the definition.
-        processes: With more than 1, blocks of lines are done in several processes at once, and written in their order;
-            only for a function that depends on nothing but the line.
+        processes: How many share the lines of a long input; their order stays. If not given, one for each usable CPU,
+            up to 8, where the function is known to keep nothing from line to line: it says so by
+            @line_filter(stateless=True), or uses nothing but its arguments. Else one.
     """
 
     name = "lines"
@@ -59,17 +65,17 @@ class LinesStage(_AppliedFunction):
         'use = "lines"\nfunction = "./filters.py:drop"\nword = "DEBUG"  # drop(line, word="DEBUG")'
     )
 
-    def __init__(self, function: str | Callable[..., bytes | None], processes: int = 1, **options: Any) -> None:
+    def __init__(
+        self,
+        function: str | Callable[..., bytes | None],
+        processes: Annotated[int, Between(1, _MAX_PROCESSES)] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(function, options)
-        self.processes = check_whole_number("processes", processes, 1, _MAX_PROCESSES)
+        self.processes = None if processes is None else check_whole_number("processes", processes, 1, _MAX_PROCESSES)
 
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
-        if self.processes == 1:
-            apply_to_lines(self, reader, writer, item)
-            return
-        from .line_processes import apply_to_lines_in_processes
-
-        apply_to_lines_in_processes(self, reader, writer, item, self.processes)
+        apply_to_lines(self, reader, writer, item, self.processes)
 
 
 class ChunksStage(_AppliedFunction):

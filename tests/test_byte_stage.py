@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import io
 import os
@@ -43,6 +44,7 @@ from mpp_stages.zstd import ZstdStage
 
 from atbu.mp_pipeline.descriptors import PassedDescriptor
 from atbu.mp_pipeline.exception import InvalidStateError
+from atbu.mp_pipeline.pipe_descriptor import grow_pipe
 from atbu.mp_pipeline.stage import SubprocessPipelineStage
 
 MIB = 1 << 20
@@ -541,3 +543,15 @@ def test_the_parents_descriptor_is_not_closed_by_the_reader():
         assert isinstance(pipe.reader, PassedDescriptor)
         assert not pipe.reader.closed
         os.fstat(pipe.reader.fileno())
+
+
+@pytest.mark.parametrize(("num_bytes", "is_grown"), [(1 << 16, True), (100, False)])
+def test_a_pipe_that_its_writer_fills_is_grown(num_bytes, is_grown):
+    """So that a stream does not stop every 64 KiB; a short one leaves the pipe alone."""
+    with Pipe() as pipe, Pipe() as another:
+        grow_pipe(another.reader.fileno())  # a system may refuse that
+        before, grown = (fcntl.fcntl(end.reader.fileno(), fcntl.F_GETPIPE_SZ) for end in (pipe, another))
+        os.write(pipe.writer.fileno(), bytes(num_bytes))
+        with SourceReader(DescriptorSource(pipe.reader), "stdin") as source:
+            assert source.readinto(bytearray(1 << 20)) == num_bytes
+        assert fcntl.fcntl(pipe.reader.fileno(), fcntl.F_GETPIPE_SZ) == (grown if is_grown else before)

@@ -148,3 +148,13 @@ def test_the_installed_command_is_the_same():
         pytest.skip("not installed with its script")
     done = subprocess.run([script, "run", "-q", "zstd"], input=b"x", capture_output=True, timeout=60, check=True)
     assert unpacked(done.stdout) == b"x"
+
+
+def test_what_a_definition_writes_to_a_file_of_its_own_is_kept(tmp_path):
+    """Although it never closes it: the end of an interpreter does."""
+    (tmp_path / "own.py").write_text(
+        "from mpp_stages.zstd import ZstdStage\nlog = open('log', 'w')\nlog.write('loaded')\nstages = [ZstdStage()]\n"
+    )
+    done = mpp("run", "./own.py:stages", data=b"data", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "log").read_text() == "loaded"

@@ -30,6 +30,8 @@ from mpp_cli.toml_definition import document_of_tables
 VALIDATOR = jsonschema.Draft7Validator(schema(sorted(STAGES)))
 #: What a schema can judge; the rest is left to ``mpp check``.
 KINDS = {"unknown", "type", "range", "missing", "stage"}
+#: What else a stage with such an option has to be given.
+NEEDED = {"lines": {"function": "operator:pos"}, "encrypt": {"passphrase_file": __file__}}
 
 
 def test_it_is_a_schema():
@@ -153,9 +155,7 @@ def limited_options() -> list[tuple[str, str, Between]]:
 @pytest.mark.parametrize(("name", "option", "limits"), limited_options())
 def test_a_stage_keeps_to_the_range_that_it_declares(name, option, limits):
     """Its class refuses what is outside, and not the limits themselves, for callers in Python."""
-    stage = find_stage(name, "")
-    if name == "encrypt":
-        stage = functools.partial(stage, passphrase_file=__file__)
+    stage = functools.partial(find_stage(name, ""), **NEEDED.get(name, {}))
     for right in (limits.low, limits.high):
         stage(**{option: right})
     for wrong in (limits.low - 1, limits.high + 1):
