@@ -21,7 +21,7 @@ from lifetime_stages import (
     describe_process,
     hold_in_a_pipeline_of_my_own,
 )
-from pipeline_harness import TEMPLATE, worker_pool
+from pipeline_harness import PATIENCE_S, TEMPLATE, worker_pool
 
 from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline
 
@@ -35,7 +35,7 @@ def choose(method: str) -> None:
 
 
 def make(method: str, stages: list[Any], **arguments: Any) -> MultiprocessingPipeline:
-    pipeline = MultiprocessingPipeline(stages, 2, grace_s=GRACE_S, **arguments)
+    pipeline = MultiprocessingPipeline(stages, 2, **{"grace_s": GRACE_S, **arguments})
     assert worker_pool(pipeline).method == method
     return pipeline
 
@@ -129,7 +129,8 @@ def program_with_nested_pipelines(method: str, report: str, end: str) -> None:
 def program_that_is_interrupted(method: str, report: str) -> None:
     """Its whole process group gets SIGINT while a stage is at work."""
     choose(method)
-    with make(method, [CallStage(_wait_for_the_end, report)]) as pipeline:
+    # Whether it ends gracefully is asked: no matter of how soon.
+    with make(method, [CallStage(_wait_for_the_end, report)], grace_s=PATIENCE_S) as pipeline:
         future = pipeline.submit(CallItem(report))
         try:
             future.result()
