@@ -185,7 +185,7 @@ class Workforce:
     def _on_log(self, payload: bytes) -> None:
         try:
             handle_record(payload)
-        except Exception as ex:  # noqa: BLE001 - a handler or filter of the program, or a record that won't unpickle
+        except BaseException as ex:  # noqa: BLE001 - the program's handler or filter, or a record that won't unpickle
             self._engine.note_anomaly(ex, "a log record of a worker could not be handled")
 
     # -- runs taken back from behind one that turned out long
