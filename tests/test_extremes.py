@@ -7,6 +7,7 @@ import math
 import os
 import resource
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -125,3 +126,21 @@ def test_an_item_that_comes_when_the_loop_has_ended_is_failed() -> None:
     pipeline._engine.post(Entry(item, future, 1))
     assert [type(ex) for ex in future.result(0).exceptions] == [PipelineBroken]
     assert item._submission is None
+
+
+def take_a_while(item: Item) -> Item:
+    time.sleep(0.3)
+    item.pid = os.getpid()
+    return item
+
+
+def test_as_many_workers_as_the_system_has_room_for_do_the_work() -> None:
+    """That there cannot be more breaks nothing while one is at work."""
+    with (
+        descriptors_left(18),
+        pipeline_on(TEMPLATE, stages=[process_stage(take_a_while)], max_simultaneous_work_items=4) as pipeline,
+    ):
+        items = [result(future) for future in [pipeline.submit(Item()) for _ in range(4)]]
+    assert [item.exceptions for item in items] == [None] * 4
+    assert len({item.pid for item in items}) == 1
+    assert pipeline.was_graceful_shutdown

@@ -7,6 +7,7 @@ import gc
 import itertools
 import mmap
 import threading
+import time
 import tracemalloc
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -317,6 +318,24 @@ def test_a_window_that_is_none_is_refused_at_once(runner, window):
     """Not at the first item."""
     with pytest.raises(InvalidFunctionArgument, match="window"):
         runner().map([], window=window)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_map_yields_what_is_there_while_its_input_is_slow(runner, ordered):
+    """It does not wait for the window to be full."""
+    pipeline = runner(process_stage())
+    results(pipeline, [Item()])  # the workers are there
+    given = itertools.count()
+
+    def slowly():
+        for number in given:
+            time.sleep(0.002)
+            yield Item(number)
+
+    mapped = pipeline.map(slowly(), ordered=ordered, window=1000)
+    assert next(mapped).user_obj < 1000
+    assert next(given) < 1000
+    mapped.close()
 
 
 def test_map_keeps_to_max_pending(runner):

@@ -140,6 +140,23 @@ def test_a_signal_handler_may_end_a_pipeline_in_the_middle_of_submit(runner, end
         pipeline.submit(Item())
 
 
+def test_terminate_gives_up_what_is_queued_behind_what_runs(processes, gate):
+    """It comes back from the worker that is ended, and is not started again."""
+    pipeline = processes(process_stage(wait_if_told), max_simultaneous_work_items=1)
+    deadline = time.monotonic() + PATIENCE_S
+    while pipeline._engine.scheduler.depth < 2:  # until runs so short are queued at their worker
+        result(pipeline.submit(Item()))
+        assert time.monotonic() < deadline
+    running, queued = pipeline.submit(Item(gate.path)), pipeline.submit(Item())
+    gate.wait_for(1)
+    while not queued.running():
+        assert time.monotonic() < deadline
+    pipeline.terminate()
+    for future in (running, queued):
+        assert [type(ex) for ex in future.result(0).exceptions] == [PipelineTerminated]
+    assert pipeline.anomalies == []
+
+
 def test_terminate_ends_what_runs_now(processes, gate):
     """It fails by name; what is pending is cancelled; no worker is left when it returns."""
     pipeline = processes(process_stage(wait_if_told), max_simultaneous_work_items=1)

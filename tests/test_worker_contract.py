@@ -121,6 +121,57 @@ def _log_at_exit(item):
     return item
 
 
+class JournalHandler(logging.Handler):
+    """Writes into a journal, from whatever process."""
+
+    def __init__(self, journal):
+        super().__init__()
+        self.journal = journal
+
+    def emit(self, record):
+        note_in(self.journal, record.getMessage())
+
+
+@pytest.mark.parametrize("propagate", [True, False])
+def test_a_record_is_handled_once_by_the_handler_of_its_logger(processes, journal, propagate):
+    """In the parent; a worker that was forked has not kept the handlers it inherited."""
+    logger, handler = logging.getLogger("tests.worker"), JournalHandler(str(journal.path))
+    logger.addHandler(handler)
+    logger.propagate = propagate
+    try:
+        pipeline = processes(process_stage(_log))
+        results(pipeline, [Item()])
+        pipeline.shutdown()
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+    assert journal.lines() == ["a word"]
+
+
+def _log(item):
+    logging.getLogger("tests.worker").warning("a word")
+    return item
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit("no")], ids=repr)
+def test_a_handler_of_the_program_that_raises_costs_no_item(processes, error):
+    """Whatever it raises is an anomaly."""
+
+    class Raising(logging.Handler):
+        def emit(self, record):
+            raise error
+
+    handler = Raising()
+    logging.getLogger("tests.worker").addHandler(handler)
+    try:
+        pipeline = processes(process_stage(_log))
+        assert [item.exceptions for item in results(pipeline, [Item(), Item()])] == [None] * 2
+        pipeline.shutdown()
+    finally:
+        logging.getLogger("tests.worker").removeHandler(handler)
+    assert [anomaly.exception for anomaly in pipeline.anomalies] == [error] * 2
+
+
 def test_a_workers_last_log_records_arrive_before_shutdown_returns(processes, caplog):
     """Those of its exit handlers too."""
     pipeline = processes(process_stage(_log_at_exit), max_simultaneous_work_items=1)

@@ -235,6 +235,8 @@ class Engine:
             self.workforce.take_back_held_up()
 
     def _decide(self) -> None:
+        if self.was_terminated:  # what comes back from dying workers has been given up
+            return
         scheduler, dispatcher = self.scheduler, self.dispatcher
         while commands := scheduler.decide():
             if type(commands[-1]) is Admit:

@@ -26,6 +26,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures._base import FINISHED
 from typing import Any
 
 from .arguments import check_arguments
@@ -252,7 +253,7 @@ class MultiprocessingPipeline:
         """Send items through the pipeline and yield each when it has ended.
 
         The iterable is read only as fast as results are taken: at most ``window`` items are in the pipeline or
-        wait to be yielded.
+        wait to be yielded. Results that are there are yielded before the item that was read is sent.
 
         Args:
             work_items: Any iterable; it may be endless.
@@ -272,7 +273,8 @@ class MultiprocessingPipeline:
         pending: deque[Future[Any]] = deque()
         try:
             for item in work_items:
-                if len(pending) >= bound:
+                # done(), without its lock: what is missed here is seen the next time
+                while pending and (len(pending) >= bound or pending[0]._state == FINISHED):
                     yield pending.popleft().result()
                 pending.append(self.submit(item))
             while pending:

@@ -72,9 +72,14 @@ class WorkerLoop:
             self._channel.send(*pieces)
 
     def relay_log_records(self, level: int) -> logging.Handler:
-        """From now on the root logger's records go to the parent."""
+        """From now on all records go to the parent, whose loggers of the same names handle them."""
         handler = ChannelLogHandler(lambda data: self.send(wire.frame(wire.LOG, 0, data)))
         logging.root.handlers[:] = [handler]
+        for logger in logging.root.manager.loggerDict.values():
+            if isinstance(logger, logging.Logger):  # else the place of one
+                # What a forked worker inherits would be handled here, and in the parent once more.
+                logger.handlers[:] = []
+                logger.propagate = True
         logging.root.setLevel(level)
         return handler
 

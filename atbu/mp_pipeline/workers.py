@@ -50,6 +50,8 @@ class Worker:
         self.is_ending = False
         #: A kill that was asked for before its pid was known.
         self._is_kill_due = False
+        #: Why the system gave it no process, where the template said so.
+        self.refusal: str | None = None
         #: The traceback of its initialiser, when that raised.
         self.init_failure: str | None = None
         #: What it was given and has not answered, oldest first (the engine's members).
@@ -271,6 +273,8 @@ class WorkerPool:
         for fd in fds:
             os.close(fd)
         if worker is not None:
+            if kind == "failed":
+                worker.refusal = rest[0]
             self._news.append((worker, False))
 
     def bury(self, worker: Worker) -> int | None:

@@ -60,7 +60,8 @@ class Workforce:
             try:
                 worker = self._pool.start(self._engine.stages)
             except OSError as ex:  # no descriptors, memory or processes: it may pass
-                self._not_started(count - started, f"a worker process could not be started: {ex}")
+                self._scheduler.workers_failed(count - started)
+                self._refused(str(ex))
                 return
             except Exception as ex:  # noqa: BLE001 - e.g. an initialiser that cannot be pickled: it never will be
                 self._scheduler.workers_failed(count - started)
@@ -69,11 +70,15 @@ class Workforce:
             self._engine.watch(worker.channel.fileno(), partial(self._on_channel, worker))
             self._watch_pidfd(worker)
 
-    def _not_started(self, count: int, what: str) -> None:
+    def _refused(self, reason: str) -> None:
+        """The system has no room for a worker, which may pass."""
+        is_first = self._scheduler.can_grow  # of those that were asked for together
         self._scheduler.can_grow = False
         self.retry_at = time.monotonic() + _START_RETRY_S
-        self._scheduler.workers_failed(count)
-        self._count_stillborn(what, None)
+        # Those that are at work, or on their way, will be free for what waits, and may be all that there is room for.
+        workers = self._pool.workers.values()
+        if is_first and not any(worker.queue or (worker.pid and not worker.is_ready) for worker in workers):
+            self._count_stillborn(f"a worker process could not be started: {reason}", None)
 
     def try_again(self) -> None:
         """Workers may be started again if it is time."""
@@ -105,7 +110,7 @@ class Workforce:
 
     def _on_ready(self, worker: Worker, pid: int) -> None:
         if worker.pidfd is None:  # faster than the template's report
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):  # gone again, or no descriptors: the report brings one, or its end
                 worker.came_to_life(pid, os.pidfd_open(pid))
                 self._watch_pidfd(worker)
         worker.is_ready = True
@@ -180,7 +185,7 @@ class Workforce:
     def _on_log(self, payload: bytes) -> None:
         try:
             handle_record(payload)
-        except Exception as ex:  # noqa: BLE001 - a handler or filter of the program, or a record that won't unpickle
+        except BaseException as ex:  # noqa: BLE001 - the program's handler or filter, or a record that won't unpickle
             self._engine.note_anomaly(ex, "a log record of a worker could not be handled")
 
     # -- runs taken back from behind one that turned out long
@@ -232,7 +237,9 @@ class Workforce:
         exitcode = self._pool.bury(worker)
         if not worker.is_ready:
             self._scheduler.workers_failed(1)
-            if not worker.is_ending:
+            if worker.refusal is not None:
+                self._refused(worker.refusal)
+            elif not worker.is_ending:
                 self._count_stillborn(describe_end(worker.pid, exitcode), worker.init_failure)
             self._handle_news()
             return
