@@ -17,6 +17,8 @@ CHUNK_BYTES: Final = 1 << 20
 _LINES_BYTES: Final = 256 << 10
 #: It holds one line in memory; what is longer is hardly text.
 _MAX_LINE_BYTES: Final = 64 << 20
+#: As much of a line is shown in a message.
+_MAX_SHOWN_BYTES: Final = 100
 
 
 class FunctionStage(Protocol):
@@ -37,6 +39,9 @@ def apply_to_chunks(stage: FunctionStage, reader: io.BufferedReader, writer: io.
     """Give the function an iterator of chunks, and write the chunks that it gives."""
     chunks = iter(functools.partial(reader.read1, CHUNK_BYTES), b"")
     made: Iterable[bytes] = stage.function(chunks, **stage.options)
+    if isinstance(made, (bytes, bytearray, memoryview, str)) or not isinstance(made, Iterable):
+        kind = type(made).__name__
+        raise TypeError(f"stage {stage.label!r}: the function must yield chunks of bytes, and has returned {kind}")
     for chunk in made:
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
             raise _wrong_type(stage, chunk)
@@ -70,12 +75,23 @@ def filtered_lines(stage: FunctionStage, lines: bytes) -> bytes:
     """What the function makes of a portion of whole lines."""
     # All the loops over lines are C's; a dropped line is None, and an empty one adds nothing either.
     function = functools.partial(stage.function, **stage.options) if stage.options else stage.function
-    made = list(filter(None, map(function, io.BytesIO(lines))))
+    source = io.BytesIO(lines)
+    try:
+        made = list(filter(None, map(function, source)))
+    except Exception as ex:
+        ex.add_note(f"in the line {_last_line(lines, source.tell())}")
+        raise
     try:
         return b"".join(made)
     except TypeError:
         wrong = next(line for line in made if not isinstance(line, (bytes, bytearray, memoryview)))
         raise _wrong_type(stage, wrong) from None
+
+
+def _last_line(lines: bytes, end: int) -> str:
+    """The line that ends at ``end``, for a message."""
+    line = lines[lines.rfind(b"\n", 0, end - 1) + 1 : end]
+    return repr(line) if len(line) <= _MAX_SHOWN_BYTES else f"{line[:_MAX_SHOWN_BYTES]!r}…"
 
 
 def _wrong_type(stage: FunctionStage, found: object) -> TypeError:

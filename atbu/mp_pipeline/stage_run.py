@@ -152,7 +152,10 @@ def portable_failure(ex: BaseException, text: str | None = None) -> BaseExceptio
         own_text = str(ex)
     except Exception:  # noqa: BLE001 - see first_line
         own_text = ""
-    return PipelineStageError(_qualified_name(type(ex)), own_text, text)
+    stands_for_it = PipelineStageError(_qualified_name(type(ex)), own_text, text)
+    for note in getattr(ex, "__notes__", ()):
+        stands_for_it.add_note(str(note))
+    return stands_for_it
 
 
 def _can_travel(ex: Exception) -> bool:
