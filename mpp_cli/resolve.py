@@ -58,6 +58,13 @@ def find_pipeline(name: str) -> Any:
     return _load_entry_point(PIPELINE_GROUP, name, "pipeline", PIPELINES)
 
 
+def is_stage_of_plugin(name: str) -> bool:
+    """Whether a plug-in brings a stage of that name, and none a pipeline, which would come first."""
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group=STAGE_GROUP, name=name)) and not entry_points(group=PIPELINE_GROUP, name=name)
+
+
 def plugin_names(group: str) -> list[str]:
     """Names that installed plug-ins add; a name of ours is never one of them."""
     from importlib.metadata import entry_points  # costs 25 ms; only other names than ours need it
@@ -136,7 +143,8 @@ def _load_entry_point(group: str, name: str, kind: str, ours: Iterable[str]) -> 
         except (Exception, SystemExit) as ex:
             raise ResolveProblem(_import_failure(f"{kind} '{name}' ({point.value})", ex)) from ex
     known = [*ours, *plugin_names(group)]
-    hint = nearest(name, known) or f"; there are {listed(known)}"
+    # A stage alone is a pipeline too.
+    hint = nearest(name, [*known, *STAGES] if group == PIPELINE_GROUP else known) or f"; there are {listed(known)}"
     raise ResolveProblem(f"there is no {kind} '{shown(name)}'{hint}")
 
 

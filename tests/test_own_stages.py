@@ -64,6 +64,7 @@ def test_the_plug_in_is_found_by_its_names(installed, tmp_path):
     env = environment(PYTHONPATH=str(installed))
     (tmp_path / "p.toml").write_text('[[stage]]\nuse = "rot13"\nby = 1\n')
     assert mpp("run", "p.toml", data=b"Az!", env=env, cwd=tmp_path).stdout == b"Ba!"
+    assert mpp("run", "rot13", data=b"Hello", env=env, cwd=tmp_path).stdout == b"Uryyb"
     assert unpacked(mpp("run", "secret", data=b"Hello", env=env, cwd=tmp_path).stdout) == b"Uryyb"
     assert b"Rotate the letters of the alphabet." in mpp("stages", env=env).stdout
     assert b"secret" in mpp("pipelines", env=env).stdout
