@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, Final
 
+from mpp_stages import builtin
 from mpp_stages.builtin import PIPELINES, STAGES
 
 from .errors import listed, nearest, shown
@@ -14,7 +15,11 @@ from .errors import listed, nearest, shown
 STAGE_GROUP: Final = "mpp.stages"
 PIPELINE_GROUP: Final = "mpp.pipelines"
 #: Folders whose frames are never where a user's module failed.
-_MACHINERY: Final = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.__file__) + "/importlib")
+_MACHINERY: Final = (
+    os.path.dirname(os.path.abspath(__file__)),
+    os.path.dirname(os.path.abspath(builtin.__file__)),
+    os.path.dirname(os.__file__) + "/importlib",
+)
 #: Where packages are installed, also below Python's own folder.
 _PACKAGES: Final = ("/site-packages/", "/dist-packages/")
 _PYTHON: Final = os.path.dirname(os.__file__) + "/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -43,6 +44,13 @@ def test_what_the_page_s_stage_finds_is_shown(documented):
     assert done.returncode == 0, done.stderr
     assert any("zeros of the output: 2" in line for line in lines_of(done))
     assert b"inside 2" in mpp("check", "./zeros.py:Zeros", cwd=documented).stdout
+
+
+def test_the_page_s_stage_behind_the_sink_sees_what_was_written(documented):
+    """Its figures and its digest."""
+    (documented / "x").write_bytes(b"abc")
+    done = mpp("run", "-q", "sha256 | write suffix=.y | ./index.py:Index", "x", cwd=documented)
+    assert (done.returncode, lines_of(done)) == (0, [f"x.y 3 {hashlib.sha256(b'abc').hexdigest()}"])
 
 
 @pytest.fixture(scope="module")
