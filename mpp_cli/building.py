@@ -68,6 +68,8 @@ def build(document: Document, settings: Sequence[Setting] = ()) -> Definition:
     for number, words in order_faults(order):
         if number is None:
             faults.append(Fault(document.place, "order", words))
+        elif drafts[number].step.is_appended:
+            continue  # nobody has written it: what made it necessary has been said
         else:
             faults.append(Fault(drafts[number].step.place, "order", words, drafts[number].label))
     if faults:

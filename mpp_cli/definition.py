@@ -11,7 +11,14 @@ from mpp_stages.builtin import PIPELINES, STAGES
 
 from .errors import UsageProblem, one_line, shown
 from .planned import Definition, PlannedStage
-from .resolve import ResolveProblem, find_pipeline, find_stage, load_object, split_reference
+from .resolve import (
+    ResolveProblem,
+    find_pipeline,
+    find_stage,
+    is_stage_of_plugin,
+    load_object,
+    split_reference,
+)
 
 if TYPE_CHECKING:
     from .document import Document
@@ -81,6 +88,8 @@ def _document(pipeline: str, settings: Sequence[Setting]) -> tuple[Document, Seq
         return read_inline(pipeline), settings
     if os.sep in pipeline or os.path.exists(pipeline):
         raise ResolveProblem(f"'{shown(pipeline)}' is no pipeline: it takes file.toml or ./file.py:object")
+    if is_stage_of_plugin(pipeline):
+        return read_inline(pipeline), settings
     found = find_pipeline(pipeline)
     return document_of(found, pipeline, "a plug-in's", os.getcwd(), settings)
 

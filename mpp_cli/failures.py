@@ -7,7 +7,12 @@ import os
 import traceback
 from collections.abc import Sequence
 
-from atbu.mp_pipeline.exception import PipeConnectionAborted, PipelineError, PipelineWorkerDied
+from atbu.mp_pipeline.exception import (
+    PipeConnectionAborted,
+    PipelineError,
+    PipelineStageError,
+    PipelineWorkerDied,
+)
 
 from .errors import one_line, shown
 
@@ -21,16 +26,26 @@ def failure_line(name: str, error: BaseException) -> str:
 
 def error_words(error: BaseException) -> str:
     """What an error says, without its class where the class says nothing more."""
+    if isinstance(error, PipelineStageError):  # stands for an error that could not travel from its worker
+        kind = error.exc_type.rpartition(".")[2]
+        return _located(error, f"{kind}: {error.exc_text}" if error.exc_text else kind)
     if isinstance(error, PipelineError):
         return str(error.message or error)
     if isinstance(error, OSError) and error.strerror:
         words = error.strerror + (" (--force replaces it)" if _force_would_help(error) else "")
         return f"'{shown(_text(error.filename))}': {words}" if error.filename else words
     text = str(error)
-    if type(error) is not ValueError or not text:
+    if (type(error) is not ValueError and not text.startswith("stage ")) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    stage = next((note[3:] for note in getattr(error, "__notes__", ()) if note.startswith("in stage ")), None)
-    return text if stage is None else f"{stage}: {text}"
+    return _located(error, text)
+
+
+def _located(error: BaseException, text: str) -> str:
+    """``text`` with the stage and the line that stand in the error's notes, where there are some."""
+    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    line = next((f" ({note})" for note in notes if note.startswith("in the line ")), "")
+    stage = next((note[3:] for note in notes if note.startswith("in stage ")), None)
+    return text + line if stage is None or text.startswith(f"{stage}:") else f"{stage}: {text}{line}"
 
 
 def _force_would_help(error: OSError) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, Final
 
+from mpp_stages import builtin
 from mpp_stages.builtin import PIPELINES, STAGES
 
 from .errors import listed, nearest, shown
@@ -14,7 +15,11 @@ from .errors import listed, nearest, shown
 STAGE_GROUP: Final = "mpp.stages"
 PIPELINE_GROUP: Final = "mpp.pipelines"
 #: Folders whose frames are never where a user's module failed.
-_MACHINERY: Final = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.__file__) + "/importlib")
+_MACHINERY: Final = (
+    os.path.dirname(os.path.abspath(__file__)),
+    os.path.dirname(os.path.abspath(builtin.__file__)),
+    os.path.dirname(os.__file__) + "/importlib",
+)
 #: Where packages are installed, also below Python's own folder.
 _PACKAGES: Final = ("/site-packages/", "/dist-packages/")
 _PYTHON: Final = os.path.dirname(os.__file__) + "/"
@@ -56,6 +61,13 @@ def find_pipeline(name: str) -> Any:
         ResolveProblem: There is no such pipeline, or its module fails.
     """
     return _load_entry_point(PIPELINE_GROUP, name, "pipeline", PIPELINES)
+
+
+def is_stage_of_plugin(name: str) -> bool:
+    """Whether a plug-in brings a stage of that name, and none a pipeline, which would come first."""
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group=STAGE_GROUP, name=name)) and not entry_points(group=PIPELINE_GROUP, name=name)
 
 
 def plugin_names(group: str) -> list[str]:
@@ -136,7 +148,8 @@ def _load_entry_point(group: str, name: str, kind: str, ours: Iterable[str]) -> 
         except (Exception, SystemExit) as ex:
             raise ResolveProblem(_import_failure(f"{kind} '{name}' ({point.value})", ex)) from ex
     known = [*ours, *plugin_names(group)]
-    hint = nearest(name, known) or f"; there are {listed(known)}"
+    # A stage alone is a pipeline too.
+    hint = nearest(name, [*known, *STAGES] if group == PIPELINE_GROUP else known) or f"; there are {listed(known)}"
     raise ResolveProblem(f"there is no {kind} '{shown(name)}'{hint}")
 
 

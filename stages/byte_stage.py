@@ -72,6 +72,11 @@ class ByteStage(SubprocessPipelineStage):
     def __init__(self) -> None:
         super().__init__()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if isinstance(cls.strips_suffixes, (str, tuple, list, set)):  # easily taken for what it holds
+            raise TypeError(f'{cls.__name__}.strips_suffixes must be a mapping, such as {{".gz": "", ".tgz": ".tar"}}')
+
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
         """Read ``reader`` to its end and write ``writer``; both are closed by the caller.
 

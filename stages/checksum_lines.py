@@ -97,6 +97,8 @@ def parse_line(line: bytes, kind: str | None = None) -> ChecksumLine:
             raise ValueError(f"a digest of {len(digest)} digits does not tell its algorithm")
         if found != "b2" and len(digest) != ALGORITHMS[found][1]:
             raise ValueError(f"a {found} digest has {ALGORITHMS[found][1]} digits, not {len(digest)}")
+    if len(digest) % 2 or len(digest) > ALGORITHMS[found][1]:  # only those of b2 can be
+        raise ValueError("its digest has a wrong length")
     return ChecksumLine(found, digest.decode().lower(), os.fsdecode(_unescaped(name) if mark else name))
 
 

@@ -24,6 +24,8 @@ _MAX_LINE_BYTES: Final = 64 << 20
 _BLOCKS_ALONE: Final = 8
 #: And for how much work those that were not: starting one costs a fifth of this, and in a batch no CPU is idle.
 _ALONE_S: Final = 0.2
+#: As much of a line is shown in a message.
+_MAX_SHOWN_BYTES: Final = 100
 
 
 class FunctionStage(Protocol):
@@ -48,6 +50,9 @@ def apply_to_chunks(stage: FunctionStage, reader: io.BufferedReader, writer: io.
     """Give the function an iterator of chunks, and write the chunks that it gives."""
     chunks = iter(functools.partial(reader.read1, CHUNK_BYTES), b"")
     made: Iterable[bytes] = stage.function(chunks, **stage.options)
+    if isinstance(made, (bytes, bytearray, memoryview, str)) or not isinstance(made, Iterable):
+        kind = type(made).__name__
+        raise TypeError(f"stage {stage.label!r}: the function must yield chunks of bytes, and has returned {kind}")
     for chunk in made:
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
             raise _wrong_type(stage, chunk)
@@ -106,13 +111,24 @@ def blocks_of_lines(stage: FunctionStage, reader: io.BufferedReader, item: FileI
 def filtered_lines(stage: FunctionStage, lines: bytes) -> bytes:
     """What the function makes of a portion of whole lines."""
     function = functools.partial(stage.function, **stage.options) if stage.options else stage.function
-    # A comprehension enters a Python function faster than map() does. A dropped line is None; empty ones add nothing.
-    made = [made_of_it for line in io.BytesIO(lines) if (made_of_it := function(line))]
+    source = io.BytesIO(lines)
+    try:
+        # A comprehension enters a Python function faster than map() does. A dropped line is None; empty ones add nothing.
+        made = [made_of_it for line in source if (made_of_it := function(line))]
+    except Exception as ex:
+        ex.add_note(f"in the line {_last_line(lines, source.tell())}")
+        raise
     try:
         return b"".join(made)
     except TypeError:
         wrong = next(line for line in made if not isinstance(line, (bytes, bytearray, memoryview)))
         raise _wrong_type(stage, wrong) from None
+
+
+def _last_line(lines: bytes, end: int) -> str:
+    """The line that ends at ``end``, for a message."""
+    line = lines[lines.rfind(b"\n", 0, end - 1) + 1 : end]
+    return repr(line) if len(line) <= _MAX_SHOWN_BYTES else f"{line[:_MAX_SHOWN_BYTES]!r}…"
 
 
 def _wrong_type(stage: FunctionStage, found: object) -> TypeError:

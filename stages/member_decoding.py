@@ -89,6 +89,8 @@ class MemberInput:
 
     def warn_of_garbage(self) -> None:
         """Tell that what follows is ignored, as the format's own program does."""
+        if self._stage.refuses_garbage:
+            raise self.foreign()
         import logging
 
         logging.getLogger(__name__).warning(
@@ -106,6 +108,8 @@ class MemberStage(ByteStage):
     magic_bytes: ClassVar[int]
     #: There is no more to a stage than its options, so keeping it only saves sending them.
     keep_in_worker: ClassVar[bool] = True
+    #: Whether what the format's own program ignores behind the data is an error.
+    refuses_garbage: bool = False
 
     def is_member(self, head: bytes) -> bool:
         """Whether a member begins with ``head``: the next ``magic_bytes`` bytes, or fewer at the input's end.

@@ -102,7 +102,8 @@ def target_path(source_path: str, stages: Iterable[Any], *, elsewhere: bool = Fa
 
 def same_name(source_path: str) -> ValueError:
     """The error for an output that would take its input's place."""
-    return ValueError(f"{source_path!r}: the output would have the input's name; give the stage 'write' a suffix")
+    problem = "the output would have the input's name; use -o or --output-dir, or give the stage 'write' a suffix"
+    return ValueError(f"{source_path!r}: {problem}")
 
 
 def kept_path(path: str) -> str:

@@ -129,9 +129,9 @@ class ProgramPump:
             self._writer.flush()  # whoever reads it need not wait for more than there is
             ready = dict(poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000))
         if not ready:
-            raise ProgramFailed(
-                self._label, "has left a process behind that holds its output open (it was ended)", None, b""
-            )
+            problem = "has left a process behind that holds its output open, so nobody knows whether this is all: "
+            problem += "let it wait for that one, or redirect that one's output"
+            raise ProgramFailed(self._label, problem, None, b"")
         return ready
 
     def _awaited(self) -> Iterator[tuple[int, int]]:

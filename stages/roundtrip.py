@@ -191,7 +191,11 @@ class _Decoding:
 
     def __init__(self, decoder: ByteStage, item: FileItem) -> None:
         self.handover = _Handover()
+        from .member_decoding import MemberStage  # not at a start, which few of these follow
+
         self._decoder = decoder
+        if isinstance(decoder, MemberStage):
+            decoder.refuses_garbage = True  # a compressor that has written more than its format has failed
         self._item = item
         self._error: BaseException | None = None
         self._made = _Digest()

@@ -62,6 +62,13 @@ def test_what_is_no_line_is_refused(line):
         parse_line(line)
 
 
+@pytest.mark.parametrize("line", [b"BLAKE2b-12 (a) = abc", b"0" * 17 + b"  a", b"BLAKE2b-520 (a) = " + b"0" * 130])
+def test_a_blake2b_digest_has_whole_bytes_and_at_most_64(line):
+    """Found with the line, not later by the stage that would compute it."""
+    with pytest.raises(ValueError, match="its digest has a wrong length"):
+        parse_line(line, "b2")
+
+
 # -- written
 
 

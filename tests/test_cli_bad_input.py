@@ -25,6 +25,7 @@ def terminal():
     ("args", "words"),
     [
         (["zst"], "there is no pipeline 'zst' (did you mean 'zstd'?)"),
+        (["sha265"], "there is no pipeline 'sha265' (did you mean 'sha256'?)"),
         (["qqqq"], "there is no pipeline 'qqqq'; there are"),
         (["nowhere.toml"], "nowhere.toml: No such file or directory"),
         (["pipline.toml"], "(did you mean 'pipeline.toml'?)"),

@@ -112,3 +112,12 @@ def test_order_faults_come_with_all_others(tmp_path, monkeypatch):
         "p.toml:9: stage 'wirte': there is no stage 'wirte' (did you mean 'write'?)",
         "p.toml:10: stage 'end': the output has been written by 'write' before; leave one of them out",
     ]
+
+
+def test_the_sink_that_was_added_is_not_blamed():
+    """Nobody has written it: what made it necessary is the fault."""
+    with pytest.raises(UsageProblem) as caught:
+        load_definition("zstd | write | gzip")
+    assert str(caught.value).splitlines() == [
+        "pipeline:1:16: stage 'gzip': it needs bytes, and 'write' before it has taken them; put it before that"
+    ]

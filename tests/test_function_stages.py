@@ -17,6 +17,8 @@ from mpp_stages.lines import ChunksStage, LinesStage
 from mpp_stages.write import WriteStage
 from pass_through_ways import all_ways, run
 
+from mpp_cli.failures import error_words
+
 TEXT = b"".join(b"line %d DEBUG\n" % n if n % 3 else b"line %d\n" % n for n in range(60_000)) + b"no end"
 
 
@@ -33,6 +35,19 @@ def upper(chunks, suffix=""):
 def fails_at(line, number):
     if line.startswith(b"line %d " % number):
         raise KeyError("that one")
+    return line
+
+
+class OddError(Exception):
+    """Takes other arguments than it keeps, so pickle cannot make it again."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def fails_oddly(line):
+    if line == b"b":
+        raise OddError(1, 2)
     return line
 
 
@@ -73,13 +88,37 @@ def test_chunks_are_filtered(tmp_path, way):
 
 @all_ways
 def test_what_the_function_raises_fails_the_item(tmp_path, way):
-    """Under the stage's name, and nothing is published."""
+    """Under the stage's name, with the line, and nothing is published."""
     (tmp_path / "x").write_bytes(TEXT)
     item = run([LinesStage(fails_at, number=50_000), WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), way)
     error = failure(item, KeyError)
     assert "in stage 'lines'" in error.__notes__
+    assert error_words(error) == "stage 'lines': KeyError: 'that one' (in the line b'line 50000 DEBUG\\n')"
     item.discard()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_an_error_that_cannot_be_pickled_is_told_like_any_other(tmp_path):
+    """With its class, the stage and the line."""
+    (tmp_path / "x").write_bytes(b"a\nb")
+    item = run([LinesStage(fails_oddly), WriteStage()], file_item(tmp_path / "x", tmp_path / "y"), "processes")
+    item.discard()
+    assert error_words(item.exceptions[0]) == "stage 'lines': OddError: 1 and 2 (in the line b'b')"
+
+
+def returns_bytes(chunks):
+    return b"".join(chunks)
+
+
+def returns_nothing(chunks):
+    list(chunks)
+
+
+@pytest.mark.parametrize(("function", "kind"), [(returns_bytes, "bytes"), (returns_nothing, "NoneType")])
+def test_a_chunk_function_that_yields_nothing_is_told_so(function, kind):
+    """Rather than what iterating over its result would say."""
+    with pytest.raises(TypeError, match=f"must yield chunks of bytes, and has returned {kind}"):
+        through(ChunksStage(function), b"data")
 
 
 @all_ways

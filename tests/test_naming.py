@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mpp_stages.byte_stage import ByteStage
 from mpp_stages.naming import OutputNamer, kept_path, target_path
 from mpp_stages.unzstd import UnzstdStage
 from mpp_stages.write import WriteStage
@@ -125,3 +126,9 @@ def test_a_namer_gives_what_target_path_gives(name):
     """One answer, asked once a file or once a run."""
     stages = [ZstdStage(), WriteStage()]
     assert os.path.join("d", OutputNamer(stages).name_for(name)) == target_path(os.path.join("d", name), stages)
+
+
+def test_suffixes_that_are_no_mapping_are_refused_with_the_class():
+    """What a stage's author writes by mistake, for one suffix alone."""
+    with pytest.raises(TypeError, match=r"Torn.strips_suffixes must be a mapping"):
+        type("Torn", (ByteStage,), {"strips_suffixes": (".torn",)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -45,6 +46,13 @@ def test_what_the_page_s_stage_finds_is_shown(documented):
     assert b"inside 2" in mpp("check", "./zeros.py:Zeros", cwd=documented).stdout
 
 
+def test_the_page_s_stage_behind_the_sink_sees_what_was_written(documented):
+    """Its figures and its digest."""
+    (documented / "x").write_bytes(b"abc")
+    done = mpp("run", "-q", "sha256 | write suffix=.y | ./index.py:Index", "x", cwd=documented)
+    assert (done.returncode, lines_of(done)) == (0, [f"x.y 3 {hashlib.sha256(b'abc').hexdigest()}"])
+
+
 @pytest.fixture(scope="module")
 def installed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the plug-in is installed."""
@@ -64,6 +72,7 @@ def test_the_plug_in_is_found_by_its_names(installed, tmp_path):
     env = environment(PYTHONPATH=str(installed))
     (tmp_path / "p.toml").write_text('[[stage]]\nuse = "rot13"\nby = 1\n')
     assert mpp("run", "p.toml", data=b"Az!", env=env, cwd=tmp_path).stdout == b"Ba!"
+    assert mpp("run", "rot13", data=b"Hello", env=env, cwd=tmp_path).stdout == b"Uryyb"
     assert unpacked(mpp("run", "secret", data=b"Hello", env=env, cwd=tmp_path).stdout) == b"Uryyb"
     assert b"Rotate the letters of the alphabet." in mpp("stages", env=env).stdout
     assert b"secret" in mpp("pipelines", env=env).stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from byte_chains import Portions, both_runners, failure, file_item, publish, run_item, through
-from codec_table import GZIP, MIB, each_codec, text
+from codec_table import BZIP2, GZIP, MIB, each_codec, text
 from mpp_stages.byte_stage import CHUNK_BYTES, ByteStage
 from mpp_stages.errors import StageDataError
 from mpp_stages.gzip_stage import GzipStage
@@ -123,6 +123,19 @@ class CopiesOnce(Copies):
 
     def new_decoder(self) -> ByteStage:
         return Undecorated()
+
+
+@pytest.mark.parametrize("codec", [GZIP, BZIP2], ids=str)
+def test_output_with_garbage_behind_it_is_found(codec):
+    """What these formats' own programs would ignore."""
+
+    class WritesMore(codec.compressor):
+        @proved_by_decoding
+        def run(self, reader, writer, item):
+            writer.write(through(codec.compressor(), reader.read()) + b"more")
+
+    with pytest.raises(RoundTripError, match="what follows the compressed data at byte"):
+        through(WritesMore(roundtrip=True), b"data")
 
 
 def test_output_of_only_a_part_of_the_input_is_found():

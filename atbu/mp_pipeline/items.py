@@ -12,6 +12,7 @@ from .exception import (
     PipelineError,
     PipelinePicklingError,
     PipelineResultIsNotPipelineWorkItem,
+    PipelineStageError,
     PipelineStageTimeout,
     PipelineTerminated,
     PipelineWorkerDied,
@@ -144,7 +145,7 @@ class Items:
             text = f"stage {self._engine.label(member)!r}: {failure.message} ({describe_item(member.entry.item)!r})"
             named = PipelineResultIsNotPipelineWorkItem(text)
         else:
-            if not isinstance(failure, PipelineError):
+            if not isinstance(failure, PipelineError) or type(failure) is PipelineStageError:
                 add_note(failure, f"in stage {self._engine.label(member)!r}")
             return failure
         named.__cause__ = failure.__cause__

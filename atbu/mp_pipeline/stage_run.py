@@ -164,7 +164,17 @@ def portable_failure(ex: BaseException, text: str | None = None) -> BaseExceptio
     if isinstance(ex, Exception) and _can_travel(ex):
         return ex
     text = describe_failure(ex) if text is None else text
-    return PipelineStageError(_qualified_name(type(ex)), _text_of(ex), text)
+    stands_for_it = PipelineStageError(_qualified_name(type(ex)), _text_of(ex), text)
+    for note in _notes_of(ex):
+        stands_for_it.add_note(note)
+    return stands_for_it
+
+
+def _notes_of(ex: BaseException) -> list[str]:
+    try:
+        return [str(note) for note in getattr(ex, "__notes__", ())]
+    except BaseException:  # noqa: BLE001 - see _text_of
+        return []
 
 
 def _can_travel(ex: Exception) -> bool:
