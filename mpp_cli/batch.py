@@ -12,9 +12,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import Final, NamedTuple
+from typing import Final
 
 from atbu.mp_pipeline.exception import PipelineError
+from atbu.mp_pipeline.named_tuple import NamedTuple
 from atbu.mp_pipeline.pipeline import MultiprocessingPipeline
 
 from .ending import STOP_GRACE_S, Ending

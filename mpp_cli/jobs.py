@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mpp_stages.endpoints import follow_links
 from mpp_stages.file_item import (
@@ -30,6 +30,7 @@ from mpp_stages.file_item import (
 from mpp_stages.naming import OutputNamer
 
 from atbu.mp_pipeline.descriptors import PassedDescriptor
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import UsageProblem, shown
 from .inputs.finder import InputFinder, Search

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import UsageProblem, shown
 from .sizes import parse_size

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWorkerDied
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import shown
 from .failures import error_words, failure_line, root_cause, traceback_text

@@ -15,8 +15,10 @@ import os
 import re
 import stat
 import time
-from typing import Final, NamedTuple
+from typing import Final
 from zlib import crc32
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 #: What cannot be asked, another machine's or an earlier boot's, is taken for dead when it was left alone so long.
 FOREIGN_MAX_AGE_S: Final = 24 * 3600

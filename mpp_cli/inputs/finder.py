@@ -7,10 +7,12 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from mpp_stages.file_item import own_descriptor
 from mpp_stages.naming import kept_path
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .found import IS_REPEATED, Folder, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
 from .name_list import NameListError, names_from, open_list
