@@ -26,7 +26,6 @@ from .own_files import own_paths
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
-from .remove_source import SourceRemover
 from .run_options import RunOptions, WatchOptions
 from .signals import StopFlag
 from .stdio import Stdio
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from mpp_stages.small_files import SmallFilesStage
 
     from atbu.mp_pipeline.template import Template
+
+    from .remove_source import SourceRemover
 
 #: What the stages count for us.
 COUNTERS: Final = ("bytes_in", "bytes_out")
@@ -195,7 +196,7 @@ def _run_batch(
             verbose=options.verbose,
         ),
         watch.observers,
-        remover=SourceRemover(options.output_dir) if options.remove_source else None,
+        remover=_source_remover(options),
     )
     try:
         watch.begin(
@@ -225,6 +226,14 @@ def _checksums(options: RunOptions, definition: Definition, stdio: Stdio, goes_t
     with contextlib.closing(file):
         yield (file,)
         file.publish()
+
+
+def _source_remover(options: RunOptions) -> SourceRemover | None:
+    if not options.remove_source:
+        return None
+    from .remove_source import SourceRemover  # few runs remove anything
+
+    return SourceRemover(options.output_dir)
 
 
 def _stage_for_small_files(stages: list[PipelineStage]) -> SmallFilesStage | None:
