@@ -12,9 +12,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from atbu.mp_pipeline.exception import PipelineError
+from atbu.mp_pipeline.named_tuple import NamedTuple
 from atbu.mp_pipeline.pipeline import MultiprocessingPipeline
 
 from .ending import STOP_GRACE_S, Ending
@@ -27,10 +28,12 @@ from .outcome import Outcome
 from .planner import LOOK_AHEAD, Entry, Planner
 from .progress.figures import Figures
 from .progress.reporter import Reporter
-from .remove_source import SourceRemover
 from .settling import Ended, Settler
 from .signals import StopFlag
 from .units import Unit, batch_unit, single_unit, unpack
+
+if TYPE_CHECKING:
+    from .remove_source import SourceRemover
 
 #: How many may wait for one before them, where the order is kept; each holds a temporary file.
 _MAX_HELD: Final = 4096

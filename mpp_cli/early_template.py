@@ -1,10 +1,10 @@
 """The process that workers are forked from, started before the rest of a run is imported.
 
-    command line ──▶ fork ─┬─ parent:   imports the run, finds inputs ──▶ asks for workers
-                           └─ template: imports what workers run     ──▶ forks them
+    command line ──▶ imports for both ──▶ fork ─┬─ parent:   imports the run, finds inputs ──▶ asks for workers
+                                                └─ template: imports what only workers run ──▶ forks them
 
-Two CPUs then share what one did. It is for ready-made pipelines alone: workers of others need the user's modules, as
-the parent has loaded them.
+Two CPUs then share what one did, and nothing is done twice. It is for ready-made pipelines alone: workers of others
+need the user's modules, as the parent has loaded them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def early_template(options: RunOptions, stdio: Stdio) -> Iterator[Template | Non
     note_all_is_ours()
     if options.reads_stdin:
         stdio.take_stdin()
-    template = Template(None, (), options.pipeline, COUNTERS, partial(_import_all, _modules(options)))
+    for name in ("atbu.mp_pipeline.worker_main", *_stage_modules(options)):
+        importlib.import_module(name)
+    template = Template(None, (), options.pipeline, COUNTERS, partial(_import_all, LIBRARIES.get(options.pipeline, ())))
     try:
         yield template
     finally:
@@ -50,11 +52,9 @@ def _is_possible(options: RunOptions) -> bool:
     return is_ready_made and not options.dry_run and "multiprocessing" not in sys.modules and is_single_threaded()
 
 
-def _modules(options: RunOptions) -> list[str]:
+def _stage_modules(options: RunOptions) -> list[str]:
     stages = [STAGES[use].partition(":")[0] for use, _ in PIPELINES[options.pipeline]]
-    if options.may_be_many:
-        stages.append("mpp_stages.small_files")
-    return [*stages, *LIBRARIES.get(options.pipeline, ())]
+    return [*stages, "mpp_stages.small_files"] if options.may_be_many else stages
 
 
 def _import_all(names: Iterable[str]) -> None:

@@ -9,13 +9,14 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from mpp_stages.endpoints import CommandSource
 from mpp_stages.file_item import FileItem, Target
 from mpp_stages.supervised import SupervisedProgram
 
 from atbu.mp_pipeline.descriptors import PassedDescriptor
+from atbu.mp_pipeline.named_tuple import NamedTuple
 from atbu.mp_pipeline.pipe_descriptor import grow_pipe
 
 from .errors import UsageProblem, shown

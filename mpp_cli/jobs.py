@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mpp_stages.endpoints import follow_links
 from mpp_stages.file_item import (
@@ -30,12 +30,12 @@ from mpp_stages.file_item import (
 from mpp_stages.naming import OutputNamer
 
 from atbu.mp_pipeline.descriptors import PassedDescriptor
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import UsageProblem, shown
 from .inputs.finder import InputFinder, Search
 from .inputs.found import DONE_BEFORE, IS_OURS, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
 from .outputs import NamedTarget, Outputs
-from .patience import patiently
 from .stdio import Stdio
 
 if TYPE_CHECKING:
@@ -284,7 +284,11 @@ def _opened(path: str, opener: Callable[[str], T]) -> Generator[NotYet, None, T]
         is_fifo = stat.S_ISFIFO(os.stat(path).st_mode) and own_descriptor(path) is None
     except OSError:
         is_fifo = False  # the opener says what is wrong
-    return (yield from patiently(lambda: opener(path))) if is_fifo else opener(path)
+    if not is_fifo:
+        return opener(path)
+    from .patience import patiently  # few runs open a FIFO
+
+    return (yield from patiently(lambda: opener(path)))
 
 
 def _regular_files(*descriptors: int) -> Iterator[tuple[int, int]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import UsageProblem, shown
-from .sizes import parse_size
 
 if TYPE_CHECKING:
     from .run_options import RunOptions
@@ -100,8 +101,12 @@ def _whole_number(option: str, text: str | None, low: int, high: int) -> int | N
 
 
 def _size(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    from .sizes import parse_size
+
     try:
-        return None if text is None else parse_size(text)
+        return parse_size(text)
     except ValueError as ex:
         raise UsageProblem(f"mpp: {option}: {ex}") from ex
 

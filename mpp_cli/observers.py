@@ -10,7 +10,9 @@ An input that fails, is skipped or is stopped has no ``before_publish``. A run w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from mpp_stages.file_item import Finding

@@ -8,9 +8,11 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from mpp_stages.naming import OutputNamer, same_name
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import shown
 from .inputs.found import DONE_BEFORE, EXISTS, IS_OURS, Folder, FoundFile, Skipped

@@ -13,9 +13,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from mpp_stages.file_item import PathSource, PathTarget
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import shown
 

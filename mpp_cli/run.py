@@ -26,7 +26,6 @@ from .own_files import own_paths
 from .planned import Definition
 from .progress.figures import Figures, summary_words
 from .progress.reporter import MODES, choose, make_reporter
-from .remove_source import SourceRemover
 from .run_options import COUNTERS, RunOptions, WatchOptions
 from .signals import StopFlag
 from .stdio import Stdio
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from mpp_stages.small_files import SmallFilesStage
 
     from atbu.mp_pipeline.template import Template
+
+    from .remove_source import SourceRemover
 
 #: So many new objects make a collection of garbage due. The look-ahead alone has ten thousand, none of them garbage.
 _COLLECT_AFTER: Final = 50_000
@@ -193,7 +194,7 @@ def _run_batch(
             verbose=options.verbose,
         ),
         watch.observers,
-        remover=SourceRemover(options.output_dir) if options.remove_source else None,
+        remover=_source_remover(options),
     )
     try:
         watch.begin(
@@ -223,6 +224,14 @@ def _checksums(options: RunOptions, definition: Definition, stdio: Stdio, goes_t
     with contextlib.closing(file):
         yield (file,)
         file.publish()
+
+
+def _source_remover(options: RunOptions) -> SourceRemover | None:
+    if not options.remove_source:
+        return None
+    from .remove_source import SourceRemover  # few runs remove anything
+
+    return SourceRemover(options.output_dir)
 
 
 def _stage_for_small_files(stages: list[PipelineStage]) -> SmallFilesStage | None:

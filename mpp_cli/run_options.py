@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from .from_command import Command
@@ -28,9 +30,10 @@ class WatchOptions(NamedTuple):
     log_file: str | None = None
 
 
-class RunOptions(NamedTuple):
-    """The command line of ``mpp run``."""
+class RunOptions:
+    """The command line of ``mpp run``; what is not given is as it stands here."""
 
+    # No NamedTuple: to make one of so many fields takes 1.5 ms.
     pipeline: str
     inputs: tuple[str, ...] = ()
     output: str | None = None
@@ -58,6 +61,12 @@ class RunOptions(NamedTuple):
     verbose: bool = False
     watch: WatchOptions = WatchOptions()
     command: Command | None = None
+
+    def __init__(self, **given: Any) -> None:
+        unknown = given.keys() - RunOptions.__annotations__.keys()
+        if unknown or "pipeline" not in given:
+            raise TypeError(f"no such options: {', '.join(unknown)}" if unknown else "no pipeline")
+        self.__dict__.update(given)
 
     @property
     def reads_stdin(self) -> bool:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .errors import UsageProblem, shown
 from .inputs.finder import Search
 from .inputs.found import is_stdin
-from .inputs.patterns import PathFilter, Pattern, PatternError
 from .jobs import is_stdout
 
 if TYPE_CHECKING:
+    from .inputs.patterns import PathFilter
     from .run_options import RunOptions
 
 
@@ -100,11 +100,15 @@ def _why_no_list(path: str) -> str:
     return "" if os.path.exists(path) else "is not there"
 
 
-def _path_filter(patterns: Iterable[tuple[str, str]]) -> PathFilter | None:
+def _path_filter(patterns: Sequence[tuple[str, str]]) -> PathFilter | None:
+    if not patterns:
+        return None
+    from .inputs.patterns import PathFilter, Pattern, PatternError  # few runs have any
+
     made = []
     for option, text in patterns:
         try:
             made.append(Pattern(text, takes=option == "include"))
         except PatternError as ex:
             raise UsageProblem(f"mpp: --{option}: '{shown(text)}': {ex}") from ex
-    return PathFilter(made) if made else None
+    return PathFilter(made)

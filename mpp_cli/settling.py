@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWorkerDied
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import shown
 from .failures import error_words, failure_line, root_cause, traceback_text
@@ -19,9 +20,11 @@ from .observers import ItemResult, Observers, Status
 from .outcome import Outcome
 from .planner import Entry
 from .progress.reporter import Reporter
-from .remove_source import NotRemoved, SourceRemover, not_removed_line
 from .signals import StopFlag
 from .tell import has_log, note
+
+if TYPE_CHECKING:
+    from .remove_source import NotRemoved, SourceRemover
 
 #: So many commits in one go with stop signals kept waiting, though looked at before each; a millisecond or so.
 _COMMITS_AT_ONCE: Final = 32
@@ -119,6 +122,10 @@ class Settler:
             self._tell_not_removed(self._remover.close(must_end))
 
     def _tell_not_removed(self, sources: Sequence[NotRemoved]) -> None:
+        if not sources:
+            return
+        from .remove_source import not_removed_line  # its remover has it loaded
+
         for not_removed in sources:
             self.outcome.not_removed += 1
             self._reporter.say(not_removed_line(not_removed))

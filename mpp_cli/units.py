@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from atbu.mp_pipeline.exception import (
     PipelineBroken,
@@ -13,6 +13,7 @@ from atbu.mp_pipeline.exception import (
     PipelineTerminated,
     PipelineWorkerDied,
 )
+from atbu.mp_pipeline.named_tuple import NamedTuple
 from atbu.mp_pipeline.work_item import PipelineWorkItem
 
 from .failures import root_cause

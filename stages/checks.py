@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 _MAX_SHOWN: Final = 10**20
 

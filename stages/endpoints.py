@@ -6,7 +6,9 @@ import errno
 import fcntl
 import os
 import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from atbu.mp_pipeline.descriptors import PassedDescriptor

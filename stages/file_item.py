@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from atbu.mp_pipeline.exception import InvalidStateError
+from atbu.mp_pipeline.named_tuple import NamedTuple
 from atbu.mp_pipeline.work_item import PipelineWorkItem
 
 from .commit import publish_file, sync_folder, write_all

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .byte_stage import ByteStage
 from .checks import Between, check_whole_number

@@ -8,14 +8,15 @@ from typing import Final
 
 #: What can stand in braces.
 FIELDS: Final = ("name", "stem", "suffix")
-_PART: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+# Compiled where it is used first, as re keeps it: few runs have such a pattern.
+_PART: Final = r"\{\{|\}\}|\{([^{}]*)\}|[{}]"
 
 
 def check_pattern(option: str, pattern: str) -> str:
     """Give ``pattern`` back; raise ValueError, naming the option, if it is none."""
     if not isinstance(pattern, str) or not pattern or "\0" in pattern:
         raise ValueError(f"{option} must be some text like '{{stem}}.txt', not {pattern!r}")
-    for part in _PART.finditer(pattern):
+    for part in re.finditer(_PART, pattern):
         if part[0] in "{}":
             raise ValueError(f"{option}: a lone '{part[0]}' in {pattern!r}; write '{part[0] * 2}' for one")
         if part[1] is not None and part[1] not in FIELDS:
@@ -33,13 +34,13 @@ def filled(pattern: str, path: str) -> str:
     name = os.path.basename(path)
     stem, suffix = os.path.splitext(name)
     values = {"name": name, "stem": stem, "suffix": suffix}
-    return _PART.sub(lambda part: part[0][0] if part[1] is None else values[part[1]], pattern)
+    return re.sub(_PART, lambda part: part[0][0] if part[1] is None else values[part[1]], pattern)
 
 
 def fixed_end(pattern: str) -> str:
     """What every name ends with that the pattern gives."""
     end = 0
-    for part in _PART.finditer(pattern):
+    for part in re.finditer(_PART, pattern):
         if part[1] is not None:
             end = part.end()
     return filled(pattern[end:], "")
@@ -47,13 +48,13 @@ def fixed_end(pattern: str) -> str:
 
 def keeps_apart(pattern: str) -> bool:
     """Whether two names never become one."""
-    fields = {part[1] for part in _PART.finditer(pattern)}
+    fields = {part[1] for part in re.finditer(_PART, pattern)}
     return "name" in fields or {"stem", "suffix"} <= fields
 
 
 def has_fields(pattern: str) -> bool:
     """Whether it gives different names for different files."""
-    return any(part[1] is not None for part in _PART.finditer(pattern))
+    return any(part[1] is not None for part in re.finditer(_PART, pattern))
 
 
 __all__ = ["FIELDS", "check_pattern", "filled", "fixed_end", "has_fields", "keeps_apart"]

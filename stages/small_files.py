@@ -16,11 +16,12 @@ import select
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from atbu.mp_pipeline.counters import counter
 from atbu.mp_pipeline.descriptors import PassedDescriptor
 from atbu.mp_pipeline.exception import PipelineError
+from atbu.mp_pipeline.named_tuple import NamedTuple
 from atbu.mp_pipeline.plain_stages import look_at
 from atbu.mp_pipeline.stage import PipelineStage, SubprocessPipelineStage
 from atbu.mp_pipeline.stage_run import describe_failure, portable_failure, with_worker_traceback

@@ -15,12 +15,15 @@ import os
 import re
 import stat
 import time
-from typing import Final, NamedTuple
+from typing import Final
 from zlib import crc32
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 #: What cannot be asked, another machine's or an earlier boot's, is taken for dead when it was left alone so long.
 FOREIGN_MAX_AGE_S: Final = 24 * 3600
-_NAME: Final = re.compile(r"\.mpp-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?[0-9a-f-]{1,40}\.tmp", re.ASCII)
+# Compiled where it is used first, as re keeps it: most runs meet none.
+_NAME: Final = r"(?a:\.mpp-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?[0-9a-f-]{1,40}\.tmp)"
 _START_FIELD: Final = 22
 _UNKNOWN: Final = "00000000"
 
@@ -49,7 +52,7 @@ def temporary_beside(final: str) -> str:
 
 def is_temporary_name(name: str) -> bool:
     """Whether a file of this name, without its folder, is or was a temporary of some run."""
-    return name.startswith(".mpp-") and _NAME.fullmatch(name) is not None
+    return name.startswith(".mpp-") and re.fullmatch(_NAME, name) is not None
 
 
 def is_stale(name: str, status: os.stat_result, now_s: float) -> bool:
@@ -60,7 +63,7 @@ def is_stale(name: str, status: os.stat_result, now_s: float) -> bool:
         status: From os.lstat().
         now_s: The time, in seconds since 1970.
     """
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(_NAME, name)
     if match is None or not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         return False
     if match[1] is None or match[1] == _UNKNOWN or match[1] != _own(os.getpid()).place:

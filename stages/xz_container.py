@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Final, NamedTuple
+from typing import Final
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 _FOOTER_BYTES: Final = 12
 _HEADER_MAGIC: Final = b"\xfd7zXZ\x00"

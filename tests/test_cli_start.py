@@ -20,7 +20,7 @@ NEVER = ["rich", "pydantic", "importlib.metadata", "tomllib", "asyncio", "zstand
 #: Each costs from 1 to 35 ms, and only what is behind a plain run needs them: its workers, or another way to call it.
 NOT_IN_THE_PARENT = [
     "typer", "inspect", "dataclasses", "multiprocessing.connection", "tempfile", "subprocess", "uuid",
-    "difflib", "json", "mpp_cli.app", "atbu.mp_pipeline.worker_main", "atbu.mp_pipeline.pipe_io",
+    "difflib", "json", "mpp_cli.app", "atbu.mp_pipeline.pipe_io",
 ]  # fmt: skip
 
 

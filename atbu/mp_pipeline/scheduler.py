@@ -20,7 +20,9 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
+
+from .named_tuple import NamedTuple
 
 Item = Any
 Worker = Any

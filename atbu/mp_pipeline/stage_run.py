@@ -12,7 +12,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .exception import (
     PipelinePicklingError,
@@ -21,6 +21,7 @@ from .exception import (
     WorkerTraceback,
 )
 from .fork_guard import disown, own
+from .named_tuple import NamedTuple
 from .stage import PipelineStage
 from .work_item import PipelineWorkItem
 

@@ -7,16 +7,19 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from mpp_stages.file_item import own_descriptor
 from mpp_stages.naming import kept_path
 
+from atbu.mp_pipeline.named_tuple import NamedTuple
+
 from .found import IS_REPEATED, Folder, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
-from .name_list import NameListError, names_from, open_list
-from .patterns import PathFilter
 from .seen import SeenNames
 from .walk import TreeWalk, is_temporary
+
+if TYPE_CHECKING:
+    from .patterns import PathFilter
 
 #: Folders of named files that are kept in mind; a list is mostly in the order of its folders.
 _KNOWN_FOLDERS: Final = 1024
@@ -96,6 +99,8 @@ class InputFinder:
             yield from self._listed(self._search.files_from)
 
     def _listed(self, path: str) -> Iterator[Candidate]:
+        from .name_list import NameListError, names_from, open_list  # few runs have a list
+
         shown = "stdin" if path == "-" else path
         descriptor = -1
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
+from atbu.mp_pipeline.named_tuple import NamedTuple
 from mpp_cli.run_options import STDIN_PATHS
 
 #: Why something is not taken. Few and short: the summary counts by them.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .found import IS_LINK, IS_OURS, IS_SPECIAL, Folder, FoundFile, Refused, Skipped
-from .patterns import PathFilter
+
+if TYPE_CHECKING:
+    from .patterns import PathFilter
 
 #: So many entries of a folder are put in order before the first is handed on: within some milliseconds, and most
 #: folders are wholly in order. A larger one comes in portions, for one of a million entries must neither be waited

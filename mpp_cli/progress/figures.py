@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from atbu.mp_pipeline.named_tuple import NamedTuple
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _MINUTE_S: Final = 60
