@@ -68,7 +68,7 @@ def _read_statuses(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class CommandJob(Job):
     """The one job of such a run; closing it ends the command, unless that has ended well."""
 
