@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final
 
@@ -208,7 +208,7 @@ class Batch:
         planner = self._planner
         if planner.is_small(entries[0]):
             unit, failed = batch_unit(entries, self._ending.pipe.read_end)
-            self._settle((one.entry.number, one) for one in failed)
+            self._settle_these(failed)
         else:
             size = entries[0].size
             unit = single_unit(entries[0], is_small=size is not None and size <= IN_ONE_WORKER_BYTES)
@@ -256,7 +256,13 @@ class Batch:
             not_begun = [*answer.left, *answer.alone]
             self.outcome.was_cut_short |= bool(not_begun)
             answer.ended += [Ended(entry, is_stopped=True) for entry in not_begun]
-        self._settle((one.entry.number, one) for one in answer.ended)
+        self._settle_these(answer.ended)
+
+    def _settle_these(self, ended: Sequence[Ended]) -> None:
+        if self._settings.keep_order:
+            self._settle((one.entry.number, one) for one in ended)
+        else:
+            self._settler.settle(ended)
 
     def _settle(self, ended: Iterable[tuple[int, Ended | Refused | Skipped]]) -> None:
         """Settle these, or keep them until all before them have ended."""

@@ -34,7 +34,18 @@ from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import UsageProblem, shown
 from .inputs.finder import InputFinder, Search
-from .inputs.found import DONE_BEFORE, IS_OURS, FoundFile, NotYet, Refused, Skipped, StandardInput, is_stdin
+from .inputs.found import (
+    DONE_BEFORE,
+    IS_OURS,
+    IS_REPEATED,
+    Folder,
+    FoundFile,
+    NotYet,
+    Refused,
+    Skipped,
+    StandardInput,
+    is_stdin,
+)
 from .outputs import NamedTarget, Outputs
 from .stdio import Stdio
 
@@ -52,20 +63,20 @@ class Job:
 
     Attributes:
         is_stream: Its source cannot be read again: a stop signal aborts it.
-        status: The source's size, times and identity when it was found, where it is a regular file.
+        status: The source's size, times and identity when it was found, where it is a regular file and somebody wants
+            to know.
+        size: How many bytes there are to read, where that is known.
     """
 
-    __slots__ = ("is_stream", "item", "status")
+    __slots__ = ("is_stream", "item", "size", "status")
 
-    def __init__(self, item: FileItem, is_stream: bool, status: os.stat_result | None = None) -> None:
+    def __init__(
+        self, item: FileItem, is_stream: bool, status: os.stat_result | None = None, size: int | None = None
+    ) -> None:
         self.item = item
         self.is_stream = is_stream
         self.status = status
-
-    @property
-    def size(self) -> int | None:
-        """How many bytes there are to read, where that is known."""
-        return None if self.status is None else self.status.st_size
+        self.size = size
 
     @property
     def writes_directly(self) -> bool:
@@ -120,6 +131,7 @@ class JobMaker:
         own_paths: The real paths of those that have a name, also where they are not there yet, and their options.
         is_done: Whether an earlier run has made this output of this input; it is then skipped.
         command: What standard input stands for, where a command is the source.
+        keeps_status: Whether jobs tell the status of their source: it takes a third of their memory.
     """
 
     def __init__(
@@ -136,7 +148,9 @@ class JobMaker:
         own_paths: Mapping[str, str] | None = None,
         is_done: Callable[[FoundFile, str], bool] | None = None,
         command: Command | None = None,
+        keeps_status: bool = False,
     ) -> None:
+        self._keeps_status = keeps_status
         self._stdio = stdio
         self._search = search
         self._output = output
@@ -144,6 +158,7 @@ class JobMaker:
         self._is_done = is_done
         self._command = command
         self._own_paths = own_paths
+        self._entered: Folder | None = None
         self._own_files = {*own_files, *_regular_files(stdio.data_out, 2)}
         namer = OutputNamer(stages)
         # Within one tree names differ, and outputs that follow them one to one differ too.
@@ -171,15 +186,24 @@ class JobMaker:
         if words:
             raise UsageProblem(*(f"mpp: {line}" for line in words))
 
-    def jobs(self) -> Iterator[Job | Refused | Skipped | NotYet]:
+    def jobs(self, enter: Callable[[str], None]) -> Iterator[Job | Refused | Skipped | NotYet]:
         """Make one job for each input. Opens what is no regular file, so take no more than are run soon.
 
         May take as long as the file system does to tell of one file; what waits for a pipe says NotYet.
+
+        Args:
+            enter: Told the folder of outputs, before the first job that has one there, and perhaps again.
         """
         for plan in self.plans():
             if isinstance(plan, Plan):
                 try:
-                    yield (yield from self._job(plan))
+                    if plan.target is not None:
+                        yield self._file_job(plan.found, plan.target, enter)  # type: ignore[arg-type]  # a file then
+                    else:
+                        job = yield from self._job(plan)
+                        if isinstance(target := job.item.target, PathTarget):
+                            enter(os.path.dirname(os.path.abspath(target.path)))
+                        yield job
                 except (OSError, ValueError) as ex:
                     yield Refused(plan.name, ex)
             else:
@@ -193,13 +217,20 @@ class JobMaker:
                 yield Refused("stdin", OSError(errno.EBADF, "standard input is closed"))
                 return
             list_descriptor = self._stdio.take_stdin()
-        finder = InputFinder(self._search, self._outputs.folders_below, list_descriptor)
+        outputs = self._outputs
+        finder = InputFinder(
+            self._search,
+            outputs.folders_below,
+            list_descriptor,
+            tells_repeated=self._output is not None or not outputs.tells_repeated,
+        )
         for found in finder.candidates():
             if isinstance(found, FoundFile):
                 try:
                     yield self._plan(found)
                 except (OSError, ValueError) as ex:
-                    yield Refused(found.name, ex)
+                    is_repeated = self._output is None and outputs.has_no_output(found)
+                    yield Skipped(found.name, IS_REPEATED, found.path) if is_repeated else Refused(found.name, ex)
             elif isinstance(found, StandardInput):
                 yield Plan(found, None, self._command)
             else:
@@ -208,7 +239,7 @@ class JobMaker:
     def _plan(self, found: FoundFile) -> Plan | Refused | Skipped:
         status = found.status
         own_files, own_paths = self._own_files, self._own_paths
-        if (status is not None and (status.st_dev, status.st_ino) in own_files) or (
+        if (own_files and status is not None and (status.st_dev, status.st_ino) in own_files) or (
             own_paths and found.real in own_paths
         ):
             if found.is_named:
@@ -225,12 +256,19 @@ class JobMaker:
         target = self._outputs.target_of(found)
         return target if isinstance(target, Skipped) else Plan(found, target)
 
-    def _job(self, plan: Plan) -> Generator[NotYet, None, Job]:
-        found, named, command = plan
-        if named is not None and isinstance(found, FoundFile):
+    def _file_job(self, found: FoundFile, named: NamedTarget, enter: Callable[[str], None]) -> Job:
+        folder, base, status, _ = found
+        shown_target, final = named
+        if folder is not self._entered:
             self._outputs.make_ready(found)
-            item = FileItem(PathSource(found.path), PathTarget(named.shown, self._force, named.final), name=found.name)
-            return Job(item, False, found.status)
+            enter(os.path.dirname(final))
+            self._entered = folder
+        target = PathTarget(shown_target, self._force, final)
+        item = FileItem(PathSource(folder.path + base), target, name=folder.shown + base)
+        return Job(item, False, status if self._keeps_status else None, status.st_size)  # type: ignore[union-attr]
+
+    def _job(self, plan: Plan) -> Generator[NotYet, None, Job]:
+        found, _, command = plan
         if command is not None:
             return (yield from self._command_job(command))
         if isinstance(found, StandardInput):
@@ -244,7 +282,8 @@ class JobMaker:
         except BaseException:
             _close_ends(source)
             raise
-        return Job(FileItem(source, target, name=plan.name), isinstance(source, DescriptorSource), status)
+        size = None if status is None else status.st_size
+        return Job(FileItem(source, target, name=plan.name), isinstance(source, DescriptorSource), status, size)
 
     def _command_job(self, command: Command) -> Generator[NotYet, None, Job]:
         from .from_command import command_job  # few runs have a command

@@ -15,7 +15,7 @@ from mpp_stages.naming import OutputNamer, same_name
 from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import shown
-from .inputs.found import DONE_BEFORE, EXISTS, IS_OURS, Folder, FoundFile, Skipped
+from .inputs.found import DONE_BEFORE, EXISTS, IS_OURS, IS_REPEATED, Folder, FoundFile, Skipped
 from .inputs.seen import SeenNames
 
 #: Folders below --output-dir that are known to be there.
@@ -56,6 +56,9 @@ class Outputs:
             nothing is remembered.
         own_paths: Real paths at which the run writes something else, and the options that say so.
         is_done: Asked where an output is there: whether an earlier run, whose journal is gone on with, made it.
+
+    Attributes:
+        tells_repeated: Whether files that come again are noticed here: their outputs alone are remembered, not they.
     """
 
     def __init__(
@@ -75,14 +78,22 @@ class Outputs:
         self._skip_existing = skip_existing
         self._is_done = is_done
         self._own_paths = own_paths
-        self._taken = SeenNames() if may_collide else None
         self._real_output_dir = None if output_dir is None else os.path.join(os.path.realpath(output_dir), "")
+        self._taken = SeenNames() if may_collide else None
+        # Where no two files have one output, an output that comes again tells of a file that comes again.
+        self.tells_repeated = may_collide and not self.may_collide_anywhere
         self._ready_folder = functools.lru_cache(_KNOWN_FOLDERS)(self._make_folder)
 
     @property
     def may_collide_anywhere(self) -> bool:
         """Whether two files, wherever they are, might get one output: not beside them, by names that stay different."""
         return self._output_dir is not None or not self._namer.is_one_to_one
+
+    def has_no_output(self, found: FoundFile) -> bool:
+        """Note that a file gets no output; says whether that was noted before, where :attr:`tells_repeated`."""
+        if self._taken is None or not self.tells_repeated or found.status is None:
+            return False
+        return not self._taken.add(found.real + "\0")  # which no output is called
 
     def folders_below(self, root: Folder) -> Iterable[str]:
         """The real paths of the folders that the outputs for a named folder go to, if not beside their sources."""
@@ -98,13 +109,13 @@ class Outputs:
             FileExistsError: It is there, and may not be replaced.
             ValueError: It has no name.
         """
-        folder, base = found.folder, found.base
-        taken = self._taken
-        if taken is not None and found.real in taken:
+        folder, base, _, is_named = found
+        taken, namer = self._taken, self._namer
+        if taken is not None and base.endswith(namer.added) and found.real in taken:
             return Skipped(found.name, IS_OURS, found.path)
-        if not found.is_named and (reason := self._namer.why_not_found(base)) is not None:
-            return Skipped(found.name, reason, found.path)
-        output = self._namer.name_for(base, found.name)
+        if not is_named and (reason := namer.why_not_found(base)) is not None:
+            return Skipped(found.name, IS_REPEATED if self.has_no_output(found) else reason, found.path)
+        output = namer.name_for(base, folder.shown + base)
         if self._output_dir is None:
             shown_target, final, real = folder.shown + output, folder.path + output, folder.real + output
         else:
@@ -118,6 +129,8 @@ class Outputs:
                 errno.EBUSY, f"That is the file of {self._own_paths[real]}: give it another name", shown_target
             )
         if taken is not None and not taken.add(real):
+            if self.tells_repeated:
+                return Skipped(found.name, IS_REPEATED, found.path)
             raise TargetTaken(shown_target)
         # Most are not there, and access() says so without an exception.
         if os.access(final, os.F_OK, follow_symlinks=False):

@@ -30,7 +30,7 @@ _FIRST_S_PER_BYTE: Final = 5e-9
 #: How much the last batch counts.
 _GAIN: Final = 0.3
 #: How many files are looked at before they are begun, to find the long ones.
-LOOK_AHEAD: Final = 768
+LOOK_AHEAD: Final = 512
 
 
 class Entry:
@@ -90,12 +90,13 @@ class Planner:
 
     def add(self, entry: Entry) -> None:
         """Something was found."""
-        if self._in_order or self.is_small(entry):
+        size = entry.size
+        if self._in_order or (size is not None and size <= self._small_bytes and not entry.is_alone):
             self._small.append(entry)
-            self._small_weight += _weight(entry)
+            self._small_weight += (size or 0) + _BYTES_PER_FILE
         else:
             # What nobody knows the size of may be endless.
-            size = entry.size if entry.size is not None else 1 << 62
+            size = size if size is not None else 1 << 62
             heapq.heappush(self._large, (-size, entry.number, entry))
 
     def give_back(self, entries: Iterable[Entry]) -> None:
@@ -148,20 +149,22 @@ class Planner:
             room = min(room, max(self._small_weight / (2 * self._num_workers), _LAST_BATCH_S / self._s_per_byte))
         taken: list[Entry] = []
         bytes_left = _MAX_BYTES
-        while small and len(taken) < _MAX_FILES:
-            entry = small[0]
+        for entry in small:
             if not self.is_small(entry):
                 if not taken:
-                    taken.append(small.popleft())
-                    self._small_weight -= _weight(entry)
+                    taken.append(entry)
                 break
-            weight = _weight(entry)
-            bytes_left -= entry.size or 0
-            if taken and (room < weight or bytes_left < 0):
+            size = entry.size or 0
+            room -= size + _BYTES_PER_FILE
+            bytes_left -= size
+            if taken and (room < 0 or bytes_left < 0):
                 break
-            room -= weight
-            taken.append(small.popleft())
-            self._small_weight -= weight
+            taken.append(entry)
+            if len(taken) == _MAX_FILES:
+                break
+        for entry in taken:
+            small.popleft()
+            self._small_weight -= _weight(entry)
         return taken
 
 

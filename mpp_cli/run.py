@@ -81,6 +81,7 @@ def run(options: RunOptions, stdio: Stdio, template: Template | None = None) -> 
             own_paths=own,
             is_done=watch.is_done if watch.is_resumed else None,
             command=options.command,
+            keeps_status=watch.journal is not None or options.remove_source,
         )
         maker.refuse_collisions()
         if options.dry_run:
@@ -179,7 +180,7 @@ def _run_batch(
     sweeper = Sweeper(is_thorough=options.recursive or watch.is_resumed)
     batch = Batch(
         pipeline,
-        sweeper.sweeping(maker.jobs()),
+        maker.jobs(sweeper.enter),
         stop,
         make_reporter(_mode(options, stdio, goes_to_stdout)),
         BatchSettings(

@@ -77,12 +77,14 @@ class Settler:
         self._verbose = verbose
         self._is_single = is_single
         self._remover = remover
+        #: Whether there is more to do for a file that is done than to count it.
+        self._is_watched = bool(observers) or verbose or remover is not None
 
     def settle(self, ended: Sequence[Ended | Refused | Skipped]) -> None:
         """Settle these, in their order. Raises nothing that they cause."""
         complete: list[Ended] = []
         for one in ended:
-            if isinstance(one, Ended) and _is_for_publishing(one):
+            if isinstance(one, Ended) and not (one.errors or one.is_stopped or one.entry.writes_directly):
                 complete.append(one)
                 continue
             self._publish_all(complete)
@@ -151,25 +153,28 @@ class Settler:
         """So many that signals are not held for long; nothing is printed meanwhile, for that may block."""
         problems: list[BaseException | None] = []
         stop, observers = self._stop, self._observers
+        look, add_problem = stop.look, problems.append
         with stop.held():
             for one in ended:
-                stop.look()
-                job = one.entry.job
+                look()
                 if stop.count and not self._may_publish(one):
                     break
+                job = one.entry.job
                 try:
                     for observer in observers:
                         observer.before_publish(job)
                     job.item.publish()
                 except (OSError, PipelineError) as ex:
-                    problems.append(ex)
+                    add_problem(ex)
                 else:
-                    problems.append(None)
+                    add_problem(None)
         for one, problem in zip(ended, problems, strict=False):
-            if problem is None:
+            if problem is not None:
+                self._settle_failed(one._replace(errors=(problem,)))
+            elif self._is_watched or one.entry.holds_descriptors:
                 self._end(one, "done")
             else:
-                self._settle_failed(one._replace(errors=(problem,)))
+                self.outcome.done += 1
         for one in ended[len(problems) :]:
             self._end(one, "stopped")
 
@@ -247,10 +252,6 @@ class Settler:
             item.discard()
         if one.entry.holds_descriptors:
             job.close()
-
-
-def _is_for_publishing(one: Ended) -> bool:
-    return not one.errors and not one.is_stopped and not one.entry.writes_directly
 
 
 def _result(one: Ended, status: Status) -> ItemResult:

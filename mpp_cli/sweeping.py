@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from typing import Final, TypeVar
+from typing import Final
 
-from mpp_stages.file_item import PathTarget
 from mpp_stages.temporaries import sweep
-
-from .jobs import Job
-
-Found = TypeVar("Found")
 
 #: How many names of a folder a run looks at that does not list folders anyway: about 3 ms. A folder of a million
 #: would cost it more than its work.
@@ -30,20 +23,9 @@ class Sweeper:
     def __init__(self, *, is_thorough: bool) -> None:
         self._max_entries = None if is_thorough else _A_LOOK
         self._swept: dict[str, None] = {}
-        self._last = ""
 
-    def sweeping(self, jobs: Iterator[Found]) -> Iterator[Found]:
-        """The same jobs; before one is given, its output's folder is swept."""
-        for job in jobs:
-            if isinstance(job, Job) and isinstance(target := job.item.target, PathTarget):
-                path = target.final or os.path.abspath(target.path)
-                folder = path[: path.rfind("/")]
-                if folder != self._last:
-                    self._last = folder
-                    self._enter(folder)
-            yield job
-
-    def _enter(self, folder: str) -> None:
+    def enter(self, folder: str) -> None:
+        """Sweep a folder, if it was not swept."""
         if folder in self._swept:
             return
         while len(self._swept) >= _FOLDERS_REMEMBERED:

@@ -153,19 +153,21 @@ def _unpack_batch(entries: Sequence[Entry], results: BatchResults) -> Answer:
     answer = Answer(left=entries[begun:])
     ended = answer.ended
     sizes = zip(figures[0::3], figures[1::3], figures[2::3], strict=True)
+    is_special = {*failures, *alone, *attributes}.__contains__
+    add_ended = ended.append
     for number, (entry, (bytes_read, bytes_written, ns)) in enumerate(zip(entries, sizes, strict=False)):
-        if number in alone:
-            answer.alone.append(entry)
-            continue
-        failure = failures.get(number)
-        if failure is not None:
-            ended.append(Ended(entry, (failure.error(),), seconds=ns / 1e9, stage=failure.stage))
-            continue
+        if is_special(number):
+            if number in alone:
+                answer.alone.append(entry)
+                continue
+            failure = failures.get(number)
+            if failure is not None:
+                add_ended(Ended(entry, (failure.error(),), False, ns / 1e9, failure.stage))
+                continue
+            entry.job.item.__dict__.update(attributes[number])
         item = entry.job.item
         item.bytes_read, item.bytes_written, item.is_written = bytes_read, bytes_written, True
-        if number in attributes:
-            item.__dict__.update(attributes[number])
-        ended.append(Ended(entry, seconds=ns / 1e9))
+        add_ended(Ended(entry, (), False, ns / 1e9))
     # On a busy machine the time on the clock says little about the work; but a stage may wait for something, too.
     answer.seconds = max(results.cpu_s, sum(figures[2::3]) / 1e9 / _MAX_WAITING)
     return answer

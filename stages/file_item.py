@@ -95,7 +95,7 @@ class FileItem(PipelineWorkItem):
     is_source_bare: bool
 
     def __init__(self, source: Source, target: Target, *, name: str) -> None:
-        super().__init__()
+        # Not our base class's, whose attributes have their defaults: it costs as much as the rest.
         if isinstance(source, PathSource) and not source.path.startswith("/"):
             source = PathSource(os.path.abspath(source.path))
         self.source = source
@@ -161,9 +161,10 @@ class FileItem(PipelineWorkItem):
             return
         if attempt or self._temporary is not None:
             self.discard()
-        if isinstance(self.target, PathTarget):
-            self._final = self.target.final or follow_links(self.target.path)
-            self._temporary = temporary_beside(self._final)
+        target = self.target
+        if isinstance(target, PathTarget):
+            self._final = final = target.final or follow_links(target.path)
+            self._temporary = temporary_beside(final)
         if self._side_outputs:
             for side in self.side_outputs.values():
                 side.before_attempt()
@@ -190,13 +191,18 @@ class FileItem(PipelineWorkItem):
         if self._side_outputs:
             for key, side in self.side_outputs.items():
                 side.publish(take_held_back(self, key), is_to_sync(self))
-        target = self.target
+        target, temporary, final = self.target, self._temporary, self._final
         try:
             if isinstance(target, DescriptorTarget):
                 held_back, self.held_back = self.held_back, b""  # a second try must not write them twice
                 write_all(target.descriptor.fileno(), held_back)
+            elif temporary is None or final is None:
+                raise InvalidStateError(f"{self.name!r} has no temporary: it was discarded or never run")
             else:
-                self._publish_temporary(target.force)
+                publish_file(temporary, final, target.force)
+                self._temporary = None
+                if self.is_synced:
+                    sync_folder(os.path.dirname(final))
         except OSError as ex:
             shown = target.name if isinstance(target, DescriptorTarget) else target.path
             raise OSError(ex.errno, ex.strerror, shown) from ex
@@ -215,14 +221,6 @@ class FileItem(PipelineWorkItem):
         if self.__dict__:
             for result in ("held_back", "is_written"):
                 self.__dict__.pop(result, None)  # back to the class's
-
-    def _publish_temporary(self, force: bool) -> None:
-        if self._temporary is None or self._final is None:
-            raise InvalidStateError(f"{self.name!r} has no temporary: it was discarded or never run")
-        publish_file(self._temporary, self._final, force)
-        self._temporary = None
-        if self.is_synced:
-            sync_folder(os.path.dirname(self._final))
 
 
 __all__ = [

@@ -113,7 +113,7 @@ def filtered_lines(stage: FunctionStage, lines: bytes) -> bytes:
     function = functools.partial(stage.function, **stage.options) if stage.options else stage.function
     source = io.BytesIO(lines)
     try:
-        # A comprehension enters a Python function faster than map() does. Dropped lines are None, empty ones add nothing.
+        # A comprehension enters a Python function faster than map() does. Dropped lines are None; empty ones add nil.
         made = [made_of_it for line in source if (made_of_it := function(line))]
     except Exception as ex:
         ex.add_note(f"in the line {_last_line(lines, source.tell())}")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+#: Non-blocking is for a FIFO that has taken the file's place: it must not hang; a file does not mind it.
+_READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 class NotForMemory(BaseException):
@@ -66,27 +69,23 @@ def read_small_file(path: str, limit_bytes: int) -> tuple[bytes, os.stat_result,
         NotForMemory: It is larger, is no regular file, or has changed while it was read.
         OSError: It cannot be read.
     """
-    # Non-blocking is for a FIFO that has taken the file's place: it must not hang; a file does not mind it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    descriptor = os.open(path, _READ_FLAGS)
     try:
         before = os.fstat(descriptor)
-        if before.st_size > limit_bytes or not stat.S_ISREG(before.st_mode):
+        size = before.st_size
+        if size > limit_bytes or not stat.S_ISREG(before.st_mode):
             raise NotForMemory
-        data = os.read(descriptor, before.st_size + 1)
+        data = os.read(descriptor, size + 1)
         after = os.fstat(descriptor)
-        is_bare = _has_no_attributes(descriptor)
+        try:
+            is_bare = not os.listxattr(descriptor)
+        except OSError:
+            is_bare = False
     finally:
         os.close(descriptor)
-    if len(data) != before.st_size or after.st_size != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
+    if len(data) != size or after.st_size != size or after.st_mtime_ns != before.st_mtime_ns:
         raise NotForMemory  # some of the kernel's own files say 0 and hold more; any other has changed
     return data, after, is_bare
-
-
-def _has_no_attributes(descriptor: int) -> bool:
-    try:
-        return not os.listxattr(descriptor)
-    except OSError:
-        return False
 
 
 __all__ = ["MemorySink", "MemorySource", "NotForMemory", "read_small_file"]

@@ -6,8 +6,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from atbu.mp_pipeline.counters import counter
 from atbu.mp_pipeline.exception import InvalidStateError
@@ -21,8 +20,6 @@ from .holes import HOLE_BLOCK_BYTES, leading_run
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-T = TypeVar("T")
-
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 #: How much of the end waits for the success of all stages: more than any format's trailer, and still little
 #: enough to travel on the item.
@@ -30,6 +27,8 @@ _HOLD_BACK_BYTES: Final = 64 << 10
 #: How much of the first portion goes out although it may be all there is: a reader of a failed run's output must
 #: see something begun, for to some formats (xz) no bytes at all are a valid file.
 _FIRST_BYTES: Final = 16
+#: Filesystems without owners and modes (FAT) refuse to set them; the data are none the worse for it.
+_REFUSALS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class TemporarySink(io.RawIOBase):
@@ -188,38 +187,39 @@ def _complete(descriptor: int, item: FileItem, is_synced: bool, mode: int | None
     """All data are written: mode, times, and the disk if it must be."""
     _take_over_attributes(descriptor, item, keeps_times)
     if mode is not None:
-        _where_supported(os.fchmod, descriptor, mode)
+        _set_mode(descriptor, mode)
     if is_synced:
         os.fsync(descriptor)
 
 
 def _take_over_attributes(descriptor: int, item: FileItem, keeps_times: bool) -> None:
     """Owner, mode and times of a source file; for anything else the mode of any new file."""
-    if not isinstance(item.source, PathSource):
-        _where_supported(os.fchmod, descriptor, 0o666 & ~umask())
-        return
-    source = item.source_status or os.stat(item.source.path)
+    source = item.source_status
+    if source is None:
+        if not isinstance(item.source, PathSource):
+            _set_mode(descriptor, 0o666 & ~umask())
+            return
+        source = os.stat(item.source.path)
     own = os.fstat(descriptor)
     mode = source.st_mode & 0o777  # set-id bits are for that file's content, not for this one's
     if own.st_uid != source.st_uid or own.st_gid != source.st_gid:
         mode = _take_over_owner(descriptor, source, mode)
-    _where_supported(os.fchmod, descriptor, mode)
+    _set_mode(descriptor, mode)
     if not item.is_source_bare:
-        copy_extended_attributes(item.source.path, source, descriptor)
+        copy_extended_attributes(item.source.path, source, descriptor)  # type: ignore[union-attr]  # it has a status
     if keeps_times:
-        _where_supported(_set_times, descriptor, (source.st_atime_ns, source.st_mtime_ns))
+        try:
+            os.utime(descriptor, ns=(source.st_atime_ns, source.st_mtime_ns))
+        except OSError as ex:
+            if ex.errno not in _REFUSALS:
+                raise
 
 
-def _set_times(descriptor: int, ns: tuple[int, int]) -> None:
-    os.utime(descriptor, ns=ns)
-
-
-def _where_supported(call: Callable[[int, T], None], descriptor: int, value: T) -> None:
-    """Filesystems without owners and modes (FAT) refuse to set them; the data are none the worse for it."""
+def _set_mode(descriptor: int, mode: int) -> None:
     try:
-        call(descriptor, value)
+        os.fchmod(descriptor, mode)
     except OSError as ex:
-        if ex.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+        if ex.errno not in _REFUSALS:
             raise
 
 

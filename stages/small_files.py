@@ -15,7 +15,8 @@ import pickle
 import select
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Final
 
 from atbu.mp_pipeline.counters import counter
@@ -44,9 +45,11 @@ _LOOK_NS: Final = 1_000_000
 MIN_TIMEOUT_S: Final = 1.0
 
 
-#: One file of a batch, as it travels to a worker: name, source path, target path, temporary; see FileItem.of_paths().
-#: A plain tuple, for its pickle is made and read for each file.
+#: One file of a batch: name, source path, target path, temporary; see FileItem.of_paths().
 SmallFile = tuple[str, str, str, str]
+_FIELDS: Final = 4
+#: A stage that is kept, or what makes one.
+_Maker = tuple[ByteStage | None, Callable[[], ByteStage] | None]
 
 
 class FileFailure(NamedTuple):
@@ -100,14 +103,22 @@ class FileBatch(PipelineWorkItem):
 
     def __init__(self, files: Sequence[SmallFile], budget_s: float, stop: PassedDescriptor | None = None) -> None:
         super().__init__()
-        self.files = files
+        # As one text, for a pickle takes each of many in its hands, when it is made and when it is read.
+        self._fields = "\0".join(chain.from_iterable(files))
+        if files and self._fields.count("\0") != _FIELDS * len(files) - 1:
+            raise ValueError("a name or a path has a zero byte in it")
         self.budget_s = budget_s
         self.stop = stop
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"{len(self.files)} small files"
+        return f"{self._fields.count(chr(0)) // _FIELDS + 1} small files"
+
+    def take_files(self) -> Iterator[SmallFile]:
+        """The files; this object, which goes back to whoever made it, has none then."""
+        fields, self._fields = iter(self._fields.split("\0")), ""
+        return zip(fields, fields, fields, fields, strict=False)
 
 
 class SmallFilesStage(SubprocessPipelineStage):
@@ -126,7 +137,7 @@ class SmallFilesStage(SubprocessPipelineStage):
         self._stages = [stage for stage in stages if isinstance(stage, ByteStage)]
         # For the batch as for each file; whatever is hit by it is done again alone, with the whole of the time.
         self.timeout = min((stage.timeout for stage in stages if stage.timeout is not None), default=None)
-        self._makers: list[Callable[[], ByteStage]] | None = None
+        self._filters: list[_Maker] | None = None
 
     @property
     def limit_bytes(self) -> int:
@@ -134,37 +145,38 @@ class SmallFilesStage(SubprocessPipelineStage):
         return SMALL_FILE_BYTES
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_makers": None}
+        return self.__dict__ | {"_filters": None}
 
     def is_for_stage(self, pwi: Any) -> bool:
         return isinstance(pwi, FileBatch)
 
     def perform_stage_work(self, pwi: FileBatch, **kwargs: Any) -> FileBatch:
-        if self._makers is None:
-            self._makers = [_maker(stage) for stage in self._stages]
-        files, pwi.files = pwi.files, ()
+        if self._filters is None:
+            self._filters = [_maker(stage) for stage in self._stages[:-1]]
+        files = pwi.take_files()
         stop = None
         if pwi.stop is not None:
             stop = select.poll()
             stop.register(pwi.stop.fileno(), 0)
             pwi.stop = None
         pwi.results = results = BatchResults()
-        add_figure = results.figures.append
+        add_figure, do, clock_ns = results.figures.append, self._do, time.monotonic_ns
         begun_cpu_s = time.process_time()
         begun_ns = time.monotonic_ns()
         end_ns = begun_ns + int(pwi.budget_s * 1e9)
         look_ns = begun_ns + _LOOK_NS
         total_in = total_out = 0
         try:
-            for number, file in enumerate(files):
-                item = FileItem.of_paths(*file)
-                self._do(item, number, results)
-                now_ns = time.monotonic_ns()
-                add_figure(item.bytes_read)
-                add_figure(item.bytes_written)
+            for number, (name, source_path, target_path, temporary) in enumerate(files):
+                item = FileItem.of_paths(name, source_path, target_path, temporary)
+                do(item, source_path, number, results)
+                now_ns = clock_ns()
+                bytes_read, bytes_written = item.bytes_read, item.bytes_written
+                add_figure(bytes_read)
+                add_figure(bytes_written)
                 add_figure(now_ns - begun_ns)
-                total_in += item.bytes_read
-                total_out += item.bytes_written
+                total_in += bytes_read
+                total_out += bytes_written
                 begun_ns = now_ns
                 if now_ns >= end_ns:
                     break
@@ -179,31 +191,29 @@ class SmallFilesStage(SubprocessPipelineStage):
                 counter("bytes_out").add(total_out)
         return pwi
 
-    def _do(self, item: FileItem, number: int, results: BatchResults) -> None:
+    def _do(self, item: FileItem, source_path: str, number: int, results: BatchResults) -> None:
         """Take one file through all stages; what happened stands in ``results``, the sizes on ``item``."""
-        assert self._makers is not None
-        *makers, make_sink = self._makers
-        stage: ByteStage = self._stages[0]
+        stage = self._stages[0]
         attributes = item.__dict__
-        found: dict[str, Any] = {}
+        found: dict[str, Any] | None = None
         bytes_read = 0
+        assert self._filters is not None
         try:
             try:
-                path = item.source.path  # type: ignore[union-attr]
-                data, item.source_status, item.is_source_bare = read_small_file(path, SMALL_FILE_BYTES)
+                data, item.source_status, item.is_source_bare = read_small_file(source_path, SMALL_FILE_BYTES)
             except OSError:
                 raise NotForMemory from None  # alone it will say why
             bytes_read = len(data)
             size = bytes_read or None
-            for make in makers:
-                stage = make()
+            for kept, make in self._filters:
+                stage = kept if make is None else make()  # type: ignore[assignment]  # it is one or the other
                 made = None if stage.taps else stage.convert(data, item)
                 data = self._run(stage, data, size, item) if made is None else made
                 size = None
                 if attributes:  # for no other stage to see
-                    found |= attributes
+                    found = attributes.copy() if found is None else found | attributes
                     attributes.clear()
-            stage = make_sink()
+            stage = self._stages[-1]
             if stage.taps:
                 with stage.open_output(item) as raw:
                     stage.work_between(MemorySource(data), raw, item, reads_to_end=True)  # type: ignore[arg-type]
@@ -217,8 +227,8 @@ class SmallFilesStage(SubprocessPipelineStage):
             text = describe_failure(ex)
             results.failures[number] = FileFailure(stage.label, pickle.dumps((portable_failure(ex, text), text)))
         else:
-            if found or len(attributes) > _NUM_USUAL_ATTRIBUTES or item.is_synced:
-                results.attributes[number] = found | attributes
+            if found is not None or len(attributes) > _NUM_USUAL_ATTRIBUTES or item.is_synced:
+                results.attributes[number] = attributes if found is None else found | attributes
 
     def _run(self, stage: ByteStage, data: bytes, size: int | None, item: FileItem) -> bytes:
         """Have a stage's ``run`` do it; ``size`` is what it would know of its input if it read the file itself."""
@@ -264,15 +274,15 @@ def _is_plain(stage: PipelineStage) -> bool:
     )
 
 
-def _maker(stage: ByteStage) -> Callable[[], ByteStage]:
-    """What gives the stage for each file: fresh, as for any item, or kept where the stage wants that."""
-    if stage.keep_in_worker or type(stage) in (FilterStage, WriteStage):
-        return lambda: stage  # the latter two have nothing that work could change
+def _maker(stage: ByteStage) -> _Maker:
+    """The stage for each file, kept where it wants that, or else what makes one that is fresh, as for any item."""
+    if stage.keep_in_worker or type(stage) is FilterStage:  # which has nothing that work could change
+        return stage, None
     look = look_at(stage)
     if look is not None:
-        return look.make
+        return None, look.make
     pickled = pickle.dumps(stage)
-    return lambda: pickle.loads(pickled)
+    return None, lambda: pickle.loads(pickled)
 
 
 __all__ = ["SMALL_FILE_BYTES", "BatchResults", "FileBatch", "FileFailure", "SmallFile", "SmallFilesStage", "can_batch"]

@@ -45,9 +45,8 @@ def temporary_beside(final: str) -> str:
 
     Short and made of nothing of the target's, so that a target of 255 bytes has one too.
     """
-    owner = _own(os.getpid())
     number = next(_numbers) & _NUMBER_MASK
-    return f"{final[: final.rfind('/') + 1]}.mpp-{owner.place}-{owner.pid}-{owner.start}-{number:010x}.tmp"
+    return f"{final[: final.rfind('/') + 1]}{_start_of_names(os.getpid())}{number:010x}.tmp"
 
 
 def is_temporary_name(name: str) -> bool:
@@ -91,6 +90,12 @@ def sweep(folder: str, max_entries: int | None = None) -> int:
                     os.unlink(entry.path)
                     removed += 1
     return removed
+
+
+@functools.cache
+def _start_of_names(pid: int) -> str:
+    owner = _own(pid)
+    return f".mpp-{owner.place}-{owner.pid}-{owner.start}-"
 
 
 @functools.cache

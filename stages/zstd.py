@@ -108,13 +108,15 @@ class ZstdStage(ByteStage):
             raise self._failure(item, ex) from ex
 
     def convert(self, data: bytes, item: FileItem) -> bytes | None:
-        from zstandard import ZstdError
-
         if len(data) > _ONE_BLOCK_BYTES:
             return None
         try:
-            return self._compressor(is_multithreaded=False).compress(data)
-        except ZstdError as ex:
+            return self._compressor(False).compress(data)
+        except Exception as ex:
+            from zstandard import ZstdError  # not above: it would be the slowest thing here but for the compression
+
+            if not isinstance(ex, ZstdError):
+                raise
             raise self._failure(item, ex) from ex
 
     def _failure(self, item: FileItem, ex: Exception) -> PipelineError:

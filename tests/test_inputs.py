@@ -216,13 +216,15 @@ def test_overlapping_folders_are_found_once(tree):
 
 
 def test_seen_names_are_told_from_new_ones():
-    """Through several times of growing."""
-    seen = SeenNames()
-    assert all(seen.add(f"name {number}") for number in range(20_000))
-    assert not any(seen.add(f"name {number}") for number in range(20_000))
-    assert len(seen) == 20_000
-    assert "name 7" in seen
-    assert "another" not in seen
+    """Before buckets are split, while they are, and when all have been."""
+    seen = SeenNames(first_buckets=256)
+    for first in range(0, 40_000, 8_000):
+        more = range(first, first + 8_000)
+        assert all(seen.add(f"name {number}") for number in more)
+        assert not any(seen.add(f"name {number}") for number in more)
+    assert all(f"name {number}" in seen for number in range(40_000))
+    assert not any(f"other name {number}" in seen for number in range(8_000))
+    assert len(seen) == 40_000
 
 
 # -- lists

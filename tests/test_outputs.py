@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from mpp_stages.naming import OutputNamer
@@ -14,12 +14,18 @@ from mpp_stages.write import WriteStage
 from mpp_stages.zstd import ZstdStage
 
 from mpp_cli.inputs.finder import InputFinder, Search
-from mpp_cli.inputs.found import EXISTS, IS_OURS, FoundFile, Skipped
+from mpp_cli.inputs.found import EXISTS, IS_OURS, IS_REPEATED, FoundFile, Skipped
 from mpp_cli.outputs import NamedTarget, Outputs, TargetTaken
 
 PACK = (ZstdStage(), WriteStage())
 UNPACK = (UnzstdStage(), WriteStage())
 COPY = (WriteStage(),)
+
+
+class OnlyZst(UnzstdStage):
+    """Takes off one suffix alone, so that no two names become one."""
+
+    strips_suffixes: ClassVar = {".zst": ""}
 
 
 def outputs_of(stages: Sequence[Any] = PACK, **options: Any) -> Outputs:
@@ -171,6 +177,19 @@ def test_an_output_of_this_run_is_no_input(here):
     os.unlink("x.zst")
     assert isinstance(outputs.target_of(first), NamedTarget)
     assert outputs.target_of(second) == Skipped("x.zst", IS_OURS, f"{here}/x.zst")
+
+
+def test_a_file_that_comes_again_is_noticed_by_its_output(here):
+    """Where no two files have one output, no names of inputs are remembered for that; one without an output too."""
+    outputs = outputs_of((OnlyZst(), WriteStage()))
+    assert outputs.tells_repeated
+    one, other = found("x.zst", "y")
+    assert isinstance(outputs.target_of(one), NamedTarget)
+    assert outputs.target_of(one) == Skipped("x.zst", IS_REPEATED, f"{here}/x.zst")
+    assert not outputs.has_no_output(other)
+    assert outputs.has_no_output(other)
+    assert not outputs_of(UNPACK).tells_repeated
+    assert not outputs_of(output_dir="out").tells_repeated
 
 
 def test_what_looks_done_is_passed_over_in_a_tree_but_not_where_it_is_named(here):

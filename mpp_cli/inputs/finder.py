@@ -70,6 +70,7 @@ class InputFinder:
         output_folders: Says in which folders of their own the outputs of what is below a named folder go, by their
             real paths with "/" at the end; they are not entered.
         list_descriptor: Standard input, for a list that is read from there.
+        tells_repeated: Whether a file that comes twice is given once; else somebody else looks after that.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class InputFinder:
         search: Search,
         output_folders: Callable[[Folder], Iterable[str]],
         list_descriptor: int | None = None,
+        *,
+        tells_repeated: bool = True,
     ) -> None:
         self._search = search
         self._filter = search.path_filter
         self._output_folders = output_folders
         self._list_descriptor = list_descriptor
-        self._seen = SeenNames() if search.may_repeat else None
+        self._seen = SeenNames() if search.may_repeat and tells_repeated else None
         self._pruned: set[str] = set()
         self._walk = TreeWalk(search.path_filter, self._pruned, search.in_order)
         self._folder_of = functools.lru_cache(_KNOWN_FOLDERS)(self._make_folder)
@@ -90,11 +93,7 @@ class InputFinder:
     def candidates(self) -> Iterator[Candidate]:
         """Everything there is, also what cannot be taken and why. A file that comes twice is taken once."""
         self._prune(self._search.inputs)
-        for name in self._search.inputs:
-            if is_stdin(name):
-                yield StandardInput()
-            else:
-                yield from self._once(self._named(name, may_be_stream=True))
+        yield from self._brought_by(self._search.inputs, may_be_stream=True)
         if self._search.files_from is not None:
             yield from self._listed(self._search.files_from)
 
@@ -105,66 +104,69 @@ class InputFinder:
         descriptor = -1
         try:
             descriptor = open_list(path) if self._list_descriptor is None else self._list_descriptor
-            for name in names_from(descriptor, b"\0" if self._search.is_null_separated else b"\n", shown):
-                if isinstance(name, NotYet):
-                    yield name
-                else:
-                    yield from self._once(self._named(name, may_be_stream=False))
+            names = names_from(descriptor, b"\0" if self._search.is_null_separated else b"\n", shown)
+            yield from self._brought_by(names, may_be_stream=False)
         except (OSError, NameListError) as ex:
             yield Refused(shown, ex)
         finally:
             if descriptor >= 0 and descriptor != self._list_descriptor:
                 os.close(descriptor)
 
-    def _once(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
-        seen = self._seen
-        if seen is None:
-            yield from candidates
-            return
-        for found in candidates:
-            if isinstance(found, FoundFile) and found.status is not None and not seen.add(found.real):
-                yield Skipped(found.name, IS_REPEATED, found.path)
-            else:
-                yield found
+    def _brought_by(self, names: Iterable[str | NotYet], *, may_be_stream: bool) -> Iterator[Candidate]:
+        """What names bring: a file each, or all files of a folder."""
+        for name in names:
+            if isinstance(name, NotYet):
+                yield name
+            elif may_be_stream and is_stdin(name):
+                yield StandardInput()
+            elif isinstance(candidate := self._named(name, may_be_stream), FoundFile):
+                yield self._once(candidate)
+            elif isinstance(candidate, Folder):
+                for found in self._walk.files(candidate):
+                    yield self._once(found) if isinstance(found, FoundFile) else found
+            elif candidate is not None:
+                yield candidate
 
-    def _named(self, name: str, *, may_be_stream: bool) -> Iterator[Candidate]:
-        """What one name brings: a file, or all files of a folder."""
-        head, slash, base = name.rpartition("/")
+    def _once(self, found: FoundFile) -> FoundFile | Skipped:
+        if self._seen is None or found.status is None or self._seen.add(found.real):
+            return found
+        return Skipped(found.name, IS_REPEATED, found.path)
+
+    def _named(self, name: str, may_be_stream: bool) -> FoundFile | Refused | Folder | None:
+        """What a name stands for; None where it is passed over without a word."""
+        place = name.rfind("/") + 1
+        base = name[place:]
         if is_temporary(base):
-            return  # a list made while the run goes on names them, and they may be gone by now
+            return None  # a list made while the run goes on names them, and they may be gone by now
         try:
             status: os.stat_result | None = os.lstat(name)
-            if status is not None and stat.S_ISLNK(status.st_mode):
+            if stat.S_ISLNK(status.st_mode):  # type: ignore[union-attr]
                 # A link that the user names is followed; /dev/fd/N is a descriptor of ours, to be read once.
                 status = None if own_descriptor(name) is not None else os.stat(name)
         except OSError as ex:
-            yield Refused(name, OSError(ex.errno, ex.strerror, name))
-            return
-        if status is not None and stat.S_ISDIR(status.st_mode):
-            yield from self._tree(name)
-            return
-        folder = self._folder_of(head + slash)
-        if self._filter is not None and (folder.verdict is False or not self._filter.takes_file(folder, base)):
-            return
+            return Refused(name, OSError(ex.errno, ex.strerror, name))
         if status is not None and not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode):
+                return self._tree(name)
             status = None
+        folder = self._folder_of(name[:place])
+        if self._filter is not None and (folder.verdict is False or not self._filter.takes_file(folder, base)):
+            return None
         if status is None and not may_be_stream:
-            yield Refused(name, OSError(errno.EINVAL, "Not a regular file", name))
-            return
-        yield FoundFile(folder, base, status, True)
+            return Refused(name, OSError(errno.EINVAL, "Not a regular file", name))
+        return FoundFile(folder, base, status, True)
 
-    def _tree(self, name: str) -> Iterator[Candidate]:
+    def _tree(self, name: str) -> Folder | Refused:
+        """A named folder, to be walked."""
         if not self._search.recursive:
             text = "Is a directory (--recursive takes the files in it)"
-            yield Refused(name, IsADirectoryError(errno.EISDIR, text, name))
-            return
+            return Refused(name, IsADirectoryError(errno.EISDIR, text, name))
         try:
             root = _root_folder(name)
         except OSError as ex:
-            yield Refused(name, OSError(ex.errno, ex.strerror, name))
-            return
+            return Refused(name, OSError(ex.errno, ex.strerror, name))
         self._prune([name])
-        yield from self._walk.files(root)
+        return root
 
     def _prune(self, names: Iterable[str]) -> None:
         """Keep the walk out of where outputs go, but not out of a folder that the user has named."""

@@ -10,7 +10,8 @@ from typing import Final
 
 from .found import NotYet
 
-_READ_BYTES: Final = 1 << 16
+#: Some hundred names, which are held at once.
+_READ_BYTES: Final = 1 << 14
 #: Longer than any path: what goes on without an end is no list of names, most likely the wrong separator or file.
 _MAX_NAME_BYTES: Final = 1 << 16
 
@@ -45,16 +46,12 @@ def names_from(descriptor: int, separator: bytes, shown: str) -> Iterator[str | 
             continue
         except OSError as ex:
             raise OSError(ex.errno, ex.strerror, shown) from None
-        names = (begun + data).split(separator)
-        begun = names.pop()
+        whole, _, begun = (begun + data).rpartition(separator)
         if len(begun) > _MAX_NAME_BYTES:
             raise NameListError(f"'{shown}' is no list of names{_other_separator(begun, separator)}")
-        for name in names:
-            if name:
-                yield _checked(name, separator, shown)
+        yield from _names_in(whole, separator, shown)
         if not data:
-            if begun:
-                yield _checked(begun, separator, shown)
+            yield from _names_in(begun, separator, shown)
             return
 
 
@@ -70,10 +67,14 @@ def open_list(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
 
 
-def _checked(name: bytes, separator: bytes, shown: str) -> str:
-    if b"\0" in name:
+def _names_in(data: bytes, separator: bytes, shown: str) -> Iterator[str]:
+    good, wrong, _ = data.partition(b"\0") if separator != b"\0" else (data, b"", b"")
+    if wrong:
+        good = good[: good.rfind(separator) + 1]
+    # Decoded at once, for no encoding of names has a separator within a character.
+    yield from filter(None, os.fsdecode(good).split(separator.decode()))
+    if wrong:
         raise NameListError(f"'{shown}' has names that end with a zero byte: give --null (-0)")
-    return os.fsdecode(name)
 
 
 def _other_separator(begun: bytes, separator: bytes) -> str:
