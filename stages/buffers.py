@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 from typing import Final
 
@@ -18,6 +19,7 @@ def new_buffer(size: int) -> memoryview:
     return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
+@functools.cache  # once in a process: the second piece would come from what is kept, and be written all over
 def keep_freed_memory() -> None:
     """Have the C library keep the memory of large objects for the next ones, instead of giving it back at once.
 

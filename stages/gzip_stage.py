@@ -20,6 +20,9 @@ _WINDOW_BYTES: Final = 32 << 10
 _MAX_LEVEL: Final = 9
 #: Up to this level ISA-L compresses, 2 to 3 times as fast as zlib-ng at the same size; it has no higher ones.
 _MAX_ISAL_LEVEL: Final = 3
+#: zlib-ng's level for each higher one: its output is as large as that of gzip at the level itself, within 4 %. Its own
+#: level of the same number would make it 1 % smaller, in 1.2 to 1.4 times the time.
+_ZLIB_NG_LEVELS: Final = {4: 3, 5: 4, 6: 5, 7: 6, 8: 7, 9: 9}
 
 _RAW_DEFLATE: Final = -15
 _DEFLATED: Final = 8
@@ -35,7 +38,7 @@ class GzipStage(BlockStage):
     threads there are.
 
     Args:
-        level: From 0, the fastest, to 9, the smallest; 0 to 3 are by ISA-L, the others by zlib-ng.
+        level: From 0, the fastest, to 9, the smallest, as large as gzip's; 0 to 3 are by ISA-L, the others by zlib-ng.
         threads: How many threads compress one large input; as many as there are usable CPUs if not given.
         roundtrip: Decode what was written, and compare it with the input before it is published.
     """
@@ -77,6 +80,7 @@ class _Member:
         from isal import isal_zlib  # only the worker that compresses needs the libraries
 
         self._level = level
+        self._library_level = _ZLIB_NG_LEVELS.get(level, level)
         self._crc32 = isal_zlib.crc32
         self._crc32_combine = isal_zlib.crc32_combine
         self._crc = 0
@@ -97,9 +101,9 @@ class _Member:
 
     def pack(self, block: memoryview, history: bytes, is_last: bool) -> _Packed:
         if history:
-            compressor = self._new_compressor(self._level, _DEFLATED, _RAW_DEFLATE, zdict=history)
+            compressor = self._new_compressor(self._library_level, _DEFLATED, _RAW_DEFLATE, zdict=history)
         else:
-            compressor = self._new_compressor(self._level, _DEFLATED, _RAW_DEFLATE)
+            compressor = self._new_compressor(self._library_level, _DEFLATED, _RAW_DEFLATE)
         packed = compressor.compress(block)
         end = compressor.flush(self._finish if is_last else self._sync_flush)
         return _Packed(packed + end, self._crc32(block), len(block))

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from typing import IO, Final
 
 from atbu.mp_pipeline.exception import PipelineError
+from atbu.mp_pipeline.fork_guard import OwnedDescriptor
+from atbu.mp_pipeline.lifeline import end_with_parent
 
 from .buffers import keep_freed_memory
 from .functions import filtered_lines
@@ -37,7 +39,7 @@ _PROGRAM: Final = "from mpp_stages.line_helper import help_with_lines; help_with
 class LineHelper:
     """A process that applies a stage's function to blocks of lines.
 
-    It ends with the pipe to it, and so with the process that has started it, however that ends.
+    It ends with the pipe to it, and with the process that has started it, however that ends and whatever it does then.
 
     Args:
         stage: A pickle of it.
@@ -45,13 +47,23 @@ class LineHelper:
 
     def __init__(self, stage: bytes) -> None:
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM],  # -P: no module is taken from the current folder by accident
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": paths},
-            bufsize=0,
-        )
+        lifeline, ours = os.pipe()
+        self._lifeline = OwnedDescriptor(ours)
+        try:
+            self._process = subprocess.Popen(
+                # -P: no module is taken from the current folder by accident
+                [sys.executable, "-P", "-c", _PROGRAM, str(lifeline)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": paths},
+                bufsize=0,
+                pass_fds=[lifeline],
+            )
+        except BaseException:
+            self._lifeline.close()
+            raise
+        finally:
+            os.close(lifeline)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to: IO[bytes] = self._process.stdin
@@ -124,6 +136,7 @@ class LineHelper:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._lifeline.close()
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -136,7 +149,11 @@ class LineHelper:
 
 
 def help_with_lines() -> None:
-    """What the helper runs: blocks from standard input, results to standard output, until one of the two ends."""
+    """What the helper runs: blocks from standard input, results to standard output, until one of the two ends.
+
+    Its argument is the lifeline.
+    """
+    end_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that we help decides what Ctrl-C means
     with contextlib.suppress(EOFError, BrokenPipeError):
         _serve()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from typing import ClassVar, Final, Protocol
 
+from .buffers import keep_freed_memory
 from .byte_stage import CHUNK_BYTES, ByteStage
 from .errors import StageDataError
 from .file_item import FileItem
@@ -141,6 +142,7 @@ class MemberStage(ByteStage):
         raise source.foreign()
 
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
+        keep_freed_memory()
         source = MemberInput(reader, self, item)
         head = source.peek(self.magic_bytes)
         if not head:

@@ -7,6 +7,8 @@ import io
 import itertools
 import os
 import re
+import select
+import subprocess
 import sys
 import time
 
@@ -49,6 +51,25 @@ def only_here(line):
 
 if "help_with_lines" in " ".join(sys.orig_argv):
     del only_here
+
+
+def hangs_in_a_helper(line, told):
+    if "help_with_lines" in " ".join(sys.orig_argv):
+        os.write(os.open(told, os.O_WRONLY), b"%d\n" % os.getpid())
+        while True:
+            pass
+    return line
+
+
+RUN_FOREVER = """
+import sys
+sys.path[:0] = {path!r}
+from byte_chains import Portions, through
+from mpp_stages.lines import LinesStage
+from test_line_processes import hangs_in_a_helper
+
+through(LinesStage(hangs_in_a_helper, processes=2, told={told!r}), Portions([b"line\\n"] * 100))
+"""
 
 
 def counts(line):
@@ -114,6 +135,20 @@ def test_a_helper_that_cannot_start_is_done_without():
     """Nobody has asked for it."""
     made, expected = run_until(LinesStage(only_here), takes_cpu(0.6))
     assert made == LINES * (expected // len(LINES))
+
+
+def test_a_helper_ends_with_who_has_started_it(tmp_path):
+    """By kill -9, and in the middle of a function that never returns."""
+    told = str(tmp_path / "told")
+    os.mkfifo(told)
+    program = RUN_FOREVER.format(path=sys.path, told=told)
+    with subprocess.Popen([sys.executable, "-c", program]) as process, open(told, "rb") as pids:
+        try:
+            ended = os.pidfd_open(int(pids.readline()))
+        finally:
+            process.kill()
+    with open(ended, closefd=True):
+        assert select.select([ended], [], [], DEADLINE_S)[0]
 
 
 def plain(line):
