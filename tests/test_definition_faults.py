@@ -80,7 +80,7 @@ def faults_of(folder, text: str | bytes) -> list[str]:
         ('name = 3\n[[stage]]\nuse = "zstd"', ["p.toml:1: 'name' must be text, not 3"]),
         ('[[stage]]\nuse = "zstd"\nlevel = = 3', ["p.toml:3: Invalid value"]),
         ('[[stage]]\nuse = "zstd"\nuse = "x"', ["p.toml:3: this key is there twice"]),
-        (b'\xef\xbb\xbf[[stage]]\nlevel = 3', ["p.toml:1: stage number 1: 'use' is missing; it says which stage this is"]),
+        (b"\xef\xbb\xbf[stage]", ["p.toml:1: each stage begins with [[stage]], in double brackets"]),
         ("[[stage", ["p.toml:1: Expected ']]' at the end of an array declaration"]),
         (b"\xff", ["p.toml:1: a byte that is not UTF-8"]),
         (b"# \n# \xc3\xbc\n'\xff'", ["p.toml:3: a byte that is not UTF-8"]),
