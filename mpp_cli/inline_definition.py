@@ -104,7 +104,8 @@ class _Reader:
             try:
                 value = toml_value(written)
             except ValueError as ex:
-                self._fault(place, "syntax", f"{written} is no value of TOML: {str(ex).partition(' (at ')[0]}")
+                hint = f'; a text is written "{written}"' if first == "{" and '"' not in written else ""
+                self._fault(place, "syntax", f"{written} is no value of TOML: {str(ex).partition(' (at ')[0]}{hint}")
                 value = Word(written)
         else:
             word = _WORD.match(self._text, self._at)

@@ -149,7 +149,8 @@ def _load_entry_point(group: str, name: str, kind: str, ours: Iterable[str]) -> 
             raise ResolveProblem(_import_failure(f"{kind} '{name}' ({point.value})", ex)) from ex
     known = [*ours, *plugin_names(group)]
     # A stage alone is a pipeline too.
-    hint = nearest(name, [*known, *STAGES] if group == PIPELINE_GROUP else known) or f"; there are {listed(known)}"
+    stages = [*STAGES, *plugin_names(STAGE_GROUP)] if group == PIPELINE_GROUP else []
+    hint = nearest(name, known + stages) or f"; there are {listed(known)}"
     raise ResolveProblem(f"there is no {kind} '{shown(name)}'{hint}")
 
 

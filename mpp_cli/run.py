@@ -88,7 +88,9 @@ def run(options: RunOptions, stdio: Stdio, template: Template | None = None) -> 
             from .dry_run import show_plans
 
             return show_plans(maker, options.output, stdio)
-        with _checksums(options, definition, stdio, goes_to_stdout) as checksums:
+        from .logged_words import logged_words  # brings logging, which has no use before
+
+        with logged_words(options.quiet), _checksums(options, definition, stdio, goes_to_stdout) as checksums:
             watch.observers += checksums
             outcome, figures, first_signal = _run_batch(
                 definition, options, stdio, limits, maker, search, goes_to_stdout, watch, template

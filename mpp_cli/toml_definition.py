@@ -12,6 +12,8 @@ from .options import describe_value
 from .toml_lines import key_lines
 
 TOP_KEYS: Final = ("name", "stage")
+#: What tomllib says where it helps nobody.
+_CLEARER: Final = {"Cannot overwrite a value": "this key is there twice"}
 
 
 def read_toml(path: str) -> Document:
@@ -31,9 +33,10 @@ def _read(path: str) -> str:
             data = file.read()
     except (OSError, ValueError) as ex:  # ValueError: a NUL in the name
         reason = ex.strerror if isinstance(ex, OSError) else ex
-        raise UsageProblem(f"{shown(path)}: {reason}{_file_hint(path)}") from ex
+        hint = _file_hint(path) if isinstance(ex, FileNotFoundError) else ""
+        raise UsageProblem(f"{shown(path)}: {reason}{hint}") from ex
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # some editors put a mark at the beginning
     except UnicodeDecodeError as ex:
         line = data.count(b"\n", 0, ex.start) + 1
         raise _syntax_problem(path, line, "a byte that is not UTF-8") from ex
@@ -58,6 +61,7 @@ def _syntax_problem(path: str, line: int, words: str) -> DefinitionProblem:
 def _without_position(words: str, text: str) -> tuple[str, int]:
     """Split tomllib's ``… (at line 3, column 5)`` into its words and the line."""
     words, _, position = words.partition(" (at ")
+    words = _CLEARER.get(words, words)
     number = position.removeprefix("line ").partition(",")[0]
     if number.isdecimal():
         return words, int(number)

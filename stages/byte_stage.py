@@ -143,7 +143,7 @@ class ByteStage(SubprocessPipelineStage):
         if not self.taps:
             self._work(raw_in, raw_out, item, reads_to_end)
             return
-        with contextlib.closing(TappedReader(raw_in, [tap.watch(item) for tap in self.taps])) as tapped:
+        with contextlib.closing(TappedReader(raw_in, [tap.new_watch(item) for tap in self.taps])) as tapped:
             self._work(tapped, raw_out, item, reads_to_end=True)
             tapped.check()
 
@@ -151,7 +151,9 @@ class ByteStage(SubprocessPipelineStage):
         reader: io.BufferedReader = io.BufferedReader(raw_in, _BUFFER_BYTES)
         writer: io.BufferedWriter = io.BufferedWriter(raw_out, _BUFFER_BYTES)
         try:
-            self._own().run(reader, writer, item)
+            made: Any = self._own().run(reader, writer, item)  # type: ignore[func-returns-value]  # of a mistaken one
+            if made is not None:
+                self._refuse_generator(made)
             if reads_to_end and not reader.closed:
                 while reader.read1(CHUNK_BYTES):
                     pass
@@ -160,6 +162,13 @@ class ByteStage(SubprocessPipelineStage):
         finally:
             # Before the writer's destructor, which would send what a failed run has left in the buffer.
             raw_out.close()
+
+    def _refuse_generator(self, made: Any) -> None:
+        """Raise where run() has run nothing: a ``yield`` or ``async`` in it makes it give an object instead."""
+        if inspect.isgenerator(made) or inspect.iscoroutine(made):
+            made.close()
+            kind = type(made).__name__
+            raise TypeError(f"stage {self.label!r}: its run() gives a {kind}; it must write to the writer, not yield")
 
     def _own(self) -> ByteStage:
         """The object whose run() works on one item, and at that time on no other.

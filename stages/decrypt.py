@@ -64,7 +64,7 @@ class DecryptStage(ByteStage):
 
 def _explained(words: str) -> str:
     known = {
-        "No matching keys found": "none of the keys in identities_file is for it",
+        "No matching keys found": "none of the keys in identities_file is for it (a passphrase, perhaps?)",
         "decryption error": "the encrypted data is corrupt or truncated",
         "Header is invalid": "it is no age file, or its header is corrupt",
         "failed to fill whole buffer": "it is empty or truncated",

@@ -49,8 +49,19 @@ class PassThroughStage(ByteStage):
         """A watch for one item; what it finds out, it puts on ``item``, the stage's copy."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it does: write its watch()")
 
+    def new_watch(self, item: FileItem) -> Watch:
+        """What :meth:`watch` gives; it is this stage that has failed where that is none."""
+        try:
+            watch = self.watch(item)
+            if not isinstance(watch, Watch):
+                raise TypeError(f"stage {self.label!r}: its watch() must give a Watch, not {type(watch).__name__}")
+        except BaseException as ex:
+            ex.add_note(f"in stage {self.label!r}")
+            raise
+        return watch
+
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
-        watch = self.watch(item)
+        watch = self.new_watch(item)
         buffer = new_buffer(CHUNK_BYTES)
         try:
             while n := reader.readinto1(buffer):

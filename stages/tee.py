@@ -27,7 +27,7 @@ class TeeStage(PassThroughStage):
     stages; it takes one input only.
 
     Args:
-        file: Its name, in which {name}, {stem} and {suffix} stand for those of the input.
+        file: Its name, in which {name}, {stem} and {suffix} stand for those of the input; its folder has to be there.
         overwrite: Replace a file that is already there, as --force does for the output.
     """
 

@@ -441,6 +441,28 @@ def test_a_wrong_option_of_a_function_is_a_value_error(options):
         repeat(**options)
 
 
+class Yields(ByteStage):
+    """Takes run() for a function of chunks."""
+
+    def run(self, reader, writer, item):
+        yield reader.read()
+
+
+class Awaits(ByteStage):
+    """Takes it for one that an event loop calls."""
+
+    async def run(self, reader, writer, item):
+        writer.write(reader.read())
+
+
+@pytest.mark.parametrize(("stage", "kind"), [(Yields(), "generator"), (Awaits(), "coroutine")])
+def test_a_run_that_only_gives_an_object_fails(tmp_path, source, stage, kind):
+    """Nothing of it has been run, and an empty output would be published."""
+    item = run_item([stage, WriteStage()], file_item(source, tmp_path / "y"), serial=True)
+    assert f"its run() gives a {kind}" in str(failure(item, TypeError))
+    item.discard()
+
+
 @both_runners
 @pytest.mark.parametrize("stage", [text_by_mistake, number_by_mistake], ids=["chunk", "line"])
 def test_a_function_that_gives_no_bytes_is_told_so(tmp_path, source, serial, stage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.resources
 import json
 import os
@@ -121,6 +122,16 @@ def test_a_reader_of_events_that_goes_away_ends_the_run_as_it_ends_any_writer(tm
     assert done.returncode == -signal.SIGPIPE
     assert b"Traceback" not in done.stderr
     assert not list(tmp_path.glob(".mpp-*"))
+
+
+@pytest.mark.parametrize("options", [[], ["-q"]], ids=["told", "quiet"])
+def test_what_a_stage_logs_is_told_like_all_else(tmp_path, options):
+    """On stderr and in the log file; a warning in a quiet run in that alone."""
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"x") + b"garbage")
+    done = mpp("run", *options, "gunzip", "x.gz", "--log-file", "log", cwd=tmp_path)
+    words = "mpp: stage 'gunzip': 'x.gz': trailing garbage at byte 21 ignored"
+    assert (done.returncode, lines_of(done)[:1]) == (0, [] if options else [words])
+    assert words in (tmp_path / "log").read_text()
 
 
 def test_words_and_tracebacks_go_to_the_log_file_too(tmp_path):

@@ -126,6 +126,14 @@ def test_the_same_pipeline_as_text_and_as_toml_is_the_same(tables):
         ("zstd level=1 level=2", ["pipeline:1:14: stage 'zstd': 'level' is given twice"]),
         ("write suffix='x", ["pipeline:1:7: ' is not closed"]),
         ("write suffix=[1, {a = 2}", ["pipeline:1:7: [ is not closed"]),
+        (
+            "tee file={nam}",
+            [
+                "pipeline:1:5: {nam} is no value of TOML: Expected '=' after a key in a key/value pair; "
+                'a text is written "{nam}"',
+                "pipeline:1:5: stage 'tee': file: '{nam}' is no field; there are {name}, {stem}, {suffix}",
+            ],
+        ),
         ("write suffix=[1 2]", ["pipeline:1:7: [1 2] is no value of TOML: Unclosed array"]),
         ("write suffix=a'b'",
          ["pipeline:1:7: a quote inside a word, or a word right behind a value, at 'a''; put the whole value in "]),

@@ -202,6 +202,23 @@ def test_a_neighbour_that_closes_its_input_fails(source, tmp_path):
     item.discard()
 
 
+class WatchesNot(PassThroughStage):
+    """Its watch() gives nothing."""
+
+    def watch(self, item):
+        return None
+
+
+@planned_or_not
+def test_a_watch_that_is_none_is_the_failure_of_its_stage(source, tmp_path, is_fused):
+    """Not of the one that it runs in."""
+    item = run([WatchesNot(), WriteStage()], file_item(source, tmp_path / "y"), "serial", is_fused=is_fused)
+    error = failure(item, TypeError)
+    assert str(error) == "stage 'WatchesNot': its watch() must give a Watch, not NoneType"
+    assert error.__notes__[0] == "in stage 'WatchesNot'"
+    item.discard()
+
+
 def test_a_filter_can_have_taps(source, tmp_path):
     """It is pickled by name, and carries them all the same."""
     item = run([Sha256Stage(), keep, WriteStage()], file_item(source, tmp_path / "y"), "processes")
