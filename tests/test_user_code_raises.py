@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import copy
 import threading
+from typing import ClassVar
 
 import pytest
-from pipeline_harness import result
-from pipeline_stages import RUNNERS, Item, closing_runner, fail, keep, process_stage, results, thread_stage, wants
+from pipeline_harness import PATIENCE_S, result
+from pipeline_stages import (
+    PROCESSES,
+    RUNNERS,
+    Item,
+    closing_runner,
+    fail,
+    keep,
+    process_stage,
+    results,
+    thread_stage,
+    wants,
+)
 
 from atbu.mp_pipeline.mp_pipeline import (
     InvalidStateError,
@@ -222,4 +234,35 @@ def test_an_exception_that_is_badly_made_costs_its_item_alone(runner, stage_of, 
     told = [getattr(item.exceptions[0], "exc_type", type(item.exceptions[0]).__name__) for item in bad]
     assert [name.rpartition(".")[2] for name in told] == ["Mute", "Closed", "ValueError"]
     assert good.exceptions is None
+    assert pipeline.anomalies == []
+
+
+class Spoiling(PipelineWorkItem):
+    """Spoils its stage's time limit once the run is planned."""
+
+    spoilt: ClassVar[list[bool]] = []
+
+    def before_attempt(self, attempt):
+        self.spoilt.append(True)
+
+
+class LimitedStage(SubprocessPipelineStage):
+    """Can be asked for its time limit until it is spoilt."""
+
+    @property
+    def timeout(self):
+        if Spoiling.spoilt:
+            raise LookupError("no limit")
+        return PATIENCE_S
+
+
+def test_a_time_limit_is_asked_for_once_for_a_run():
+    """What becomes of it later is seen by later items, and costs them alone."""
+    with closing_runner(PROCESSES) as processes:
+        pipeline = processes(LimitedStage(wants, keep))
+        first, second = results(pipeline, [Spoiling()]) + results(pipeline, [Spoiling()])
+        Spoiling.spoilt.clear()
+        third = results(pipeline, [Spoiling()])[0]
+    assert (first.exceptions, third.exceptions) == (None, None)
+    assert [type(ex) for ex in second.exceptions] == [LookupError]
     assert pipeline.anomalies == []
