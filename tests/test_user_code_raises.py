@@ -266,3 +266,43 @@ def test_a_time_limit_is_asked_for_once_for_a_run():
     assert (first.exceptions, third.exceptions) == (None, None)
     assert [type(ex) for ex in second.exceptions] == [LookupError]
     assert pipeline.anomalies == []
+
+
+class Unrecording(PipelineWorkItem):
+    """Cannot record a failure."""
+
+    def append_exception(self, ex):
+        raise LookupError("no room")
+
+
+class Frozen(PipelineWorkItem):
+    """Lets nobody set what a retry sets."""
+
+    def __setattr__(self, name, value):
+        if name == "attempts":
+            raise LookupError("frozen")
+        super().__setattr__(name, value)
+
+
+def with_a_tuple_for_its_failures():
+    item = PipelineWorkItem()
+    item.exceptions = ()
+    return item
+
+
+@pytest.mark.parametrize("stage_of", [process_stage, thread_stage])
+@pytest.mark.parametrize("make", [Unrecording, Frozen, with_a_tuple_for_its_failures])
+def test_an_item_that_cannot_record_its_failure_fails_alone(runner, stage_of, make):
+    """The pipeline records it all the same."""
+    stage = stage_of(fail)
+    stage.retries, stage.retry_on = 1, Exception
+    stage.fn_determiner = _is_not_good
+    pipeline = runner(stage)
+    bad, good = results(pipeline, [make(), Item("good")])
+    assert bad.is_failed
+    assert good.exceptions is None
+    assert pipeline.anomalies == []
+
+
+def _is_not_good(item):
+    return item.user_obj != "good"
