@@ -164,3 +164,19 @@ def test_a_chain_for_which_descriptors_run_out_leaves_none(letters: str) -> None
         assert True in has_failed
         assert result(pipeline.submit(Item(b"data"))).exceptions is None
         assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def exit_at_once() -> None:
+    os._exit(1)
+
+
+def test_refusing_again_and_again_costs_no_memory() -> None:
+    """The error of a broken pipeline does not grow by each submit."""
+    with pipeline_on(TEMPLATE, stages=[process_stage()], process_initfunc=exit_at_once) as pipeline:
+        assert result(pipeline.submit(Item())).is_failed
+        lengths = []
+        for _ in range(3):
+            with pytest.raises(PipelineBroken) as refusal:
+                pipeline.submit(Item())
+            lengths.append(len(refusal.traceback))
+    assert len(set(lengths)) == 1
