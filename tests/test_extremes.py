@@ -166,6 +166,18 @@ def test_a_chain_for_which_descriptors_run_out_leaves_none(letters: str) -> None
         assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
+def test_workers_that_came_to_life_with_the_last_descriptors_cost_no_item(capfd: pytest.CaptureFixture[str]) -> None:
+    """Many are asked for at once, and none is left to watch some of them by: those get no work, the others do it."""
+    with (
+        descriptors_left(100),
+        pipeline_on(TEMPLATE, stages=[process_stage(take_a_while)], max_simultaneous_work_items=24) as pipeline,
+    ):
+        items = [result(future) for future in [pipeline.submit(Item()) for _ in range(24)]]
+    assert [item.exceptions for item in items] == [None] * 24
+    assert pipeline.was_graceful_shutdown
+    assert capfd.readouterr().err == ""
+
+
 def exit_at_once() -> None:
     os._exit(1)
 
