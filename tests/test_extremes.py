@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+import chain_stages as work
 import pytest
 from pipeline_harness import TEMPLATE, pipeline_on, result
-from pipeline_stages import Item, process_stage, thread_stage
+from pipeline_stages import Item, chain, process_stage, thread_stage
 
 from atbu.mp_pipeline.item_future import ItemFuture
 from atbu.mp_pipeline.mp_pipeline import PipelineBroken
@@ -144,3 +145,50 @@ def test_as_many_workers_as_the_system_has_room_for_do_the_work() -> None:
     assert [item.exceptions for item in items] == [None] * 4
     assert len({item.pid for item in items}) == 1
     assert pipeline.was_graceful_shutdown
+
+
+@pytest.mark.parametrize("letters", ["PTP", "TTT"])
+def test_a_chain_for_which_descriptors_run_out_leaves_none(letters: str) -> None:
+    """At whatever point they do; the chain fails, and later ones succeed."""
+    stages = chain(letters, work.produce, work.pass_on_plus_one, work.consume)
+    with pipeline_on(TEMPLATE, stages=stages, max_simultaneous_work_items=1) as pipeline:
+        assert result(pipeline.submit(Item(b"data"))).exceptions is None
+        before = os.listdir("/proc/self/fd")
+        has_failed = []
+        for count in range(10):
+            with descriptors_left(count):
+                item = result(pipeline.submit(Item(b"data")))
+            has_failed.append(item.is_failed)
+            assert not item.is_failed or type(item.exceptions[0]) is OSError
+        assert has_failed == sorted(has_failed, reverse=True)
+        assert True in has_failed
+        assert result(pipeline.submit(Item(b"data"))).exceptions is None
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_workers_that_came_to_life_with_the_last_descriptors_cost_no_item(capfd: pytest.CaptureFixture[str]) -> None:
+    """Many are asked for at once, and none is left to watch some of them by: those get no work, the others do it."""
+    with (
+        descriptors_left(100),
+        pipeline_on(TEMPLATE, stages=[process_stage(take_a_while)], max_simultaneous_work_items=24) as pipeline,
+    ):
+        items = [result(future) for future in [pipeline.submit(Item()) for _ in range(24)]]
+    assert [item.exceptions for item in items] == [None] * 24
+    assert pipeline.was_graceful_shutdown
+    assert capfd.readouterr().err == ""
+
+
+def exit_at_once() -> None:
+    os._exit(1)
+
+
+def test_refusing_again_and_again_costs_no_memory() -> None:
+    """The error of a broken pipeline does not grow by each submit."""
+    with pipeline_on(TEMPLATE, stages=[process_stage()], process_initfunc=exit_at_once) as pipeline:
+        assert result(pipeline.submit(Item())).is_failed
+        lengths = []
+        for _ in range(3):
+            with pytest.raises(PipelineBroken) as refusal:
+                pipeline.submit(Item())
+            lengths.append(len(refusal.traceback))
+    assert len(set(lengths)) == 1

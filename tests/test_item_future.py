@@ -101,3 +101,18 @@ def test_a_result_is_set_once():
     with pytest.raises(InvalidStateError):
         future.set_result(2)
     assert future.result() == 1
+
+
+def test_a_callback_that_exits_keeps_no_other_from_being_called():
+    """Somebody may wait for it: asyncio's wrap_future() is one."""
+    future, called = ItemFuture(), []
+
+    def leave(_):
+        raise SystemExit("away")
+
+    for callback in (leave, called.append):
+        future.add_done_callback(callback)
+    future.set_running_or_notify_cancel()
+    with pytest.raises(SystemExit, match="away"):
+        future.set_result(1)
+    assert called == [future]

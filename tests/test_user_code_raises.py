@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import copy
 import threading
+from typing import ClassVar
 
 import pytest
-from pipeline_harness import result
-from pipeline_stages import RUNNERS, Item, closing_runner, fail, keep, process_stage, results, thread_stage, wants
+from pipeline_harness import PATIENCE_S, result
+from pipeline_stages import (
+    PROCESSES,
+    RUNNERS,
+    Item,
+    closing_runner,
+    fail,
+    keep,
+    process_stage,
+    results,
+    thread_stage,
+    wants,
+)
 
 from atbu.mp_pipeline.mp_pipeline import (
     InvalidStateError,
@@ -223,3 +235,74 @@ def test_an_exception_that_is_badly_made_costs_its_item_alone(runner, stage_of, 
     assert [name.rpartition(".")[2] for name in told] == ["Mute", "Closed", "ValueError"]
     assert good.exceptions is None
     assert pipeline.anomalies == []
+
+
+class Spoiling(PipelineWorkItem):
+    """Spoils its stage's time limit once the run is planned."""
+
+    spoilt: ClassVar[list[bool]] = []
+
+    def before_attempt(self, attempt):
+        self.spoilt.append(True)
+
+
+class LimitedStage(SubprocessPipelineStage):
+    """Can be asked for its time limit until it is spoilt."""
+
+    @property
+    def timeout(self):
+        if Spoiling.spoilt:
+            raise LookupError("no limit")
+        return PATIENCE_S
+
+
+def test_a_time_limit_is_asked_for_once_for_a_run():
+    """What becomes of it later is seen by later items, and costs them alone."""
+    with closing_runner(PROCESSES) as processes:
+        pipeline = processes(LimitedStage(wants, keep))
+        first, second = results(pipeline, [Spoiling()]) + results(pipeline, [Spoiling()])
+        Spoiling.spoilt.clear()
+        third = results(pipeline, [Spoiling()])[0]
+    assert (first.exceptions, third.exceptions) == (None, None)
+    assert [type(ex) for ex in second.exceptions] == [LookupError]
+    assert pipeline.anomalies == []
+
+
+class Unrecording(PipelineWorkItem):
+    """Cannot record a failure."""
+
+    def append_exception(self, ex):
+        raise LookupError("no room")
+
+
+class Frozen(PipelineWorkItem):
+    """Lets nobody set what a retry sets."""
+
+    def __setattr__(self, name, value):
+        if name == "attempts":
+            raise LookupError("frozen")
+        super().__setattr__(name, value)
+
+
+def with_a_tuple_for_its_failures():
+    item = PipelineWorkItem()
+    item.exceptions = ()
+    return item
+
+
+@pytest.mark.parametrize("stage_of", [process_stage, thread_stage])
+@pytest.mark.parametrize("make", [Unrecording, Frozen, with_a_tuple_for_its_failures])
+def test_an_item_that_cannot_record_its_failure_fails_alone(runner, stage_of, make):
+    """The pipeline records it all the same."""
+    stage = stage_of(fail)
+    stage.retries, stage.retry_on = 1, Exception
+    stage.fn_determiner = _is_not_good
+    pipeline = runner(stage)
+    bad, good = results(pipeline, [make(), Item("good")])
+    assert bad.is_failed
+    assert good.exceptions is None
+    assert pipeline.anomalies == []
+
+
+def _is_not_good(item):
+    return item.user_obj != "good"

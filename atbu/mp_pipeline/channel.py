@@ -12,6 +12,7 @@ not fit in a queue of its own, and so reads on while a worker, stopped or sendin
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import struct
@@ -113,6 +114,9 @@ class ParentChannel:
         Raises:
             OSError: they cannot be sent (worker gone, EMFILE/ETOOMANYREFS, a stopped worker's full socket).
         """
+        if len(fds) > MAX_DESCRIPTORS:
+            text = f"{len(fds)} descriptors are more than travel with one item ({MAX_DESCRIPTORS}, its pipes included)"
+            raise OSError(errno.E2BIG, text)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         self._descriptors.sendmsg([_SEQ.pack(seq)], rights)
 

@@ -53,7 +53,7 @@ class Deadlines:
             self.chains.add(run)
         for member in members:
             worker = member.worker
-            if worker is None or self._limit(member) is None:
+            if worker is None or member.limit_s is None:
                 continue
             self.timed.add(member)
             if worker.queue[0] is member:
@@ -62,8 +62,8 @@ class Deadlines:
     def start_clock(self, member: Member) -> None:
         """A member is now the first in its worker's queue: its time limit, if it has one, counts from here."""
         if member in self.timed:
-            limit = self._limit(member)
-            member.deadline = None if limit is None else time.monotonic() + min(limit, _FOR_EVER_S)
+            limit_s = member.limit_s
+            member.deadline = None if limit_s is None else time.monotonic() + min(limit_s, _FOR_EVER_S)
 
     def poll(self, epoll: select.epoll, timeout_s: float) -> list[tuple[int, int]]:
         """Wait as ``epoll`` does, perhaps not as long, and take out of all limits the time in which nobody ran.
@@ -107,9 +107,6 @@ class Deadlines:
         for run in [each for each in self.chains if each.end_survivors_at is not None and each.end_survivors_at <= now]:
             self._end_survivors(run)
 
-    def _limit(self, member: Member) -> float | None:
-        return self._engine.stages[member.first].timeout
-
     def end_survivors_of(self, lead: Member) -> None:
         """A chain inside one worker has failed in part: the rest gets ``grace_s``."""
         lead.deadline = time.monotonic() + self._engine.grace_s
@@ -138,7 +135,7 @@ class Deadlines:
             self._engine.label(member),
             member.stage_num,
             worker.pid,
-            self._limit(member) or 0.0,
+            member.limit_s or 0.0,
             describe_item(member.entry.item),
             retried=member.entry.attempt,
         )

@@ -296,10 +296,7 @@ class Dispatcher:
                     ends = [fd for fd in (fd_in, fd_out) if fd is not None]
                     self._send(member, pickled, stages, flags, ends)
                 else:
-                    # Duplicates, so that all of fds is ours to close in the end, whatever fails between.
-                    own_in = None if fd_in is None else open_stage_end(os.dup(fd_in), False, interrupt)
-                    own_out = None if fd_out is None else open_stage_end(os.dup(fd_out), True, interrupt)
-                    self._start_thread(member, own_in, own_out)
+                    self._start_thread(member, *_open_own_ends(fd_in, fd_out, interrupt))
         finally:
             for pickled, _ in pickles:
                 pickled.close()
@@ -340,6 +337,19 @@ class Dispatcher:
         """None of the run's members that were not started will be; the others see their pipes end."""
         members = run.members if run.lead is None else [run.lead]
         self._engine.not_started([member for member in members if not member.is_started], failure_to_record(ex))
+
+
+def _open_own_ends(
+    fd_in: int | None, fd_out: int | None, interrupt: int | None
+) -> tuple[StageConnection | None, StageConnection | None]:
+    """A thread stage's ends: duplicates, so that those given are the caller's to close, whatever fails between."""
+    own_in = None if fd_in is None else open_stage_end(os.dup(fd_in), False, interrupt)
+    try:
+        return own_in, None if fd_out is None else open_stage_end(os.dup(fd_out), True, interrupt)
+    except BaseException:
+        if own_in is not None:
+            close_stage_end(own_in, False, None)
+        raise
 
 
 def _stages_key(member: Member) -> StagesKey:

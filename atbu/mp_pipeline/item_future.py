@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import Future
-from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from concurrent.futures._base import FINISHED, LOGGER, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
 from .exception import InvalidStateError
@@ -86,7 +86,20 @@ class ItemFuture(Future[Any]):
         if not is_ordinary:
             super().set_result(result)
         elif self._done_callbacks:
-            self._invoke_callbacks()  # type: ignore[attr-defined]
+            self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        """Call them all, also those behind one that raises SystemExit, which comes out in the end."""
+        failure: BaseException | None = None
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - logged, as by any future
+                LOGGER.exception("exception calling callback for %r", self)
+            except BaseException as ex:  # noqa: BLE001 - raised again below
+                failure = failure or ex
+        if failure is not None:
+            raise failure
 
     def result(self, timeout: float | None = None) -> Any:
         """The item, once it has ended.

@@ -67,13 +67,13 @@ class Items:
         item = entry.item
         engine = self._engine
         if engine.broken is not None and not item.exceptions:
-            item.append_exception(engine.broken)
+            _record(item, engine.broken)
         run = None
         if not item.exceptions:
             try:
                 run = plan_run(entry, engine.stages, engine.is_serial, spare)
             except BaseException as ex:  # noqa: BLE001 - is_for_stage and the properties are the user's
-                item.append_exception(failure_to_record(ex))
+                _record(item, failure_to_record(ex))
         if run is None:
             self._scheduler.done(entry)
             self._end(entry)
@@ -132,7 +132,7 @@ class Items:
             else:
                 item.stage_complete(run.stage_num, answer, None)
         except BaseException as ex:  # noqa: BLE001 - an override is the user's
-            item.append_exception(failure_to_record(ex))
+            _record(item, failure_to_record(ex))
         return self.advance(entry, run)
 
     def located(self, member: Member, failure: BaseException) -> BaseException:
@@ -170,7 +170,8 @@ class Items:
             return
         first = _first_failed(run) if run.has_failed else None
         if first is not None and self._is_to_be_retried(entry, first):
-            entry.item.attempts = [*(entry.item.attempts or ()), _failure_of(first)]
+            # past a __setattr__ of the user's
+            entry.item.__dict__["attempts"] = [*(entry.item.attempts or ()), _failure_of(first)]
             entry.attempt += 1
             self._scheduler.want(entry, run.num_workers, run.is_chain)
             return
@@ -182,7 +183,7 @@ class Items:
             try:
                 item.stage_complete(member.stage_num, member.answer, None)  # type: ignore[arg-type] # it has answered
             except BaseException as ex:  # noqa: BLE001 - an override is the user's
-                item.append_exception(failure_to_record(ex))
+                _record(item, failure_to_record(ex))
         if first is not None:
             _put_first(item, _failure_of(first))
         if type(run) is Run:
@@ -199,13 +200,13 @@ class Items:
             else:
                 item.stage_complete(member.stage_num, answer, None)
         except BaseException as ex:  # noqa: BLE001 - an override is the user's
-            item.append_exception(failure_to_record(ex))
+            _record(item, failure_to_record(ex))
         # an override need not call super
         if failure is not None:
-            item.append_exception(failure)
+            _record(item, failure)
         elif answer is not None and answer.exceptions:
             for recorded in answer.exceptions:
-                item.append_exception(recorded)
+                _record(item, recorded)
 
     def _is_to_be_retried(self, entry: Entry, member: Member) -> bool:
         engine = self._engine
@@ -220,7 +221,7 @@ class Items:
                 return False
             return bool(entry.item.may_retry())
         except BaseException as ex:  # noqa: BLE001 - the user's code and settings
-            entry.item.append_exception(failure_to_record(ex))
+            _record(entry.item, failure_to_record(ex))
             return False
 
     # -- ends
@@ -252,7 +253,7 @@ class Items:
         if broken is None:
             self._cancel(entry)
         elif entry.future.set_running_or_notify_cancel():
-            entry.item.append_exception(broken)
+            _record(entry.item, broken)
             self._end(entry)
         else:
             self._forget(entry)
@@ -281,7 +282,7 @@ class Items:
         for entry in self._scheduler.cancel_new():
             self._refuse(entry)
         for entry in self._scheduler.cancel_ready():
-            entry.item.append_exception(error)
+            _record(entry.item, error)
             self._scheduler.done(entry)
             self._end(entry)
 
@@ -295,7 +296,7 @@ class Items:
             if entry.run is not None:
                 number = entry.run.members[0].stage_num
                 stage = stage_label(self._engine.stages[number], number)
-            entry.item.append_exception(PipelineTerminated(stage, describe_item(entry.item)))
+            _record(entry.item, PipelineTerminated(stage, describe_item(entry.item)))
             self._end(entry)
 
     def fail_all(self, error: PipelineError) -> None:
@@ -303,7 +304,7 @@ class Items:
         for entry in list(self._entries):
             try:
                 if entry.future.running() or entry.future.set_running_or_notify_cancel():
-                    entry.item.append_exception(error)
+                    _record(entry.item, error)
                     self._end(entry)
                 else:
                     self._forget(entry)
@@ -312,13 +313,22 @@ class Items:
                 entry.future.set_exception(error)
 
 
+def _record(item: PipelineWorkItem, failure: BaseException) -> None:
+    """Record a failure, whatever the item's class has made of append_exception()."""
+    try:
+        item.append_exception(failure)
+    except BaseException:  # noqa: BLE001 - an override of the user's, or exceptions is no list
+        known = item.__dict__.get("exceptions")
+        item.__dict__["exceptions"] = [*known, failure] if isinstance(known, list) else [failure]
+
+
 def refuse_late(entry: Entry, error: PipelineError) -> None:
     """Fail an item that came when nobody was there to take it; by whatever thread."""
     item = entry.item
     entry.is_ended = True
     item._submission = None
     if entry.future.set_running_or_notify_cancel():
-        item.append_exception(error)
+        _record(item, error)
         entry.future.set_result(item)
 
 

@@ -211,7 +211,7 @@ class MultiprocessingPipeline:
         if self._is_closed or self._engine.is_shut_down:
             raise PipelineClosed(f"pipeline {self.name!r} was shut down; make a new one")
         if self._engine.broken is not None:
-            raise self._engine.broken
+            raise self._engine.broken.with_traceback(None)  # the same object each time, which would grow by it
 
     def _wait_for_room(self) -> None:
         assert self._max_pending is not None

@@ -39,6 +39,8 @@ class Member:
     is_started_late = False
     #: Why we ended its worker, where we did: its failure then.
     killed_for: BaseException | None = None
+    #: The stage's time limit, as it was when the run was planned.
+    limit_s: float | None = None
     #: When it is to be ended (monotonic seconds), if its stage has a time limit and the clock runs.
     deadline: float | None = None
 
@@ -163,20 +165,21 @@ def plan_run(
 
 
 def _add_member(run: Run, entry: Entry, stage: PipelineStage, first: int, count: int, is_process: bool) -> None:
+    member = Member(entry, run, first, count, is_process)
     if stage.timeout is not None:
-        check_timeout(stage, first, is_process)
+        member.limit_s = check_timeout(stage, first, is_process)
         run.has_timeout = True
-    run.members.append(Member(entry, run, first, count, is_process))
+    run.members.append(member)
     run.num_pending += 1
     if is_process:
         run.num_workers += 1
 
 
-def check_timeout(stage: PipelineStage, stage_num: int, is_process: bool) -> None:
-    """Refuse a time limit that cannot be kept. Raises InvalidFunctionArgument."""
+def check_timeout(stage: PipelineStage, stage_num: int, is_process: bool) -> float | None:
+    """The stage's time limit. Raises InvalidFunctionArgument for one that cannot be kept."""
     timeout = stage.timeout
     if timeout is None:
-        return
+        return None
     label = stage_label(stage, stage_num)
     if not is_process:
         raise InvalidFunctionArgument(
@@ -185,6 +188,7 @@ def check_timeout(stage: PipelineStage, stage_num: int, is_process: bool) -> Non
         )
     if not (isinstance(timeout, (int, float)) and timeout > 0):
         raise InvalidFunctionArgument(f"stage {label!r}: timeout must be a number of seconds > 0, not {timeout!r}")
+    return timeout
 
 
 def _chain_end(item: PipelineWorkItem, stages: Sequence[PipelineStage], first: int) -> int | None:

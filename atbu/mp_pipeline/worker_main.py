@@ -84,5 +84,5 @@ def run_worker(spec: WorkerSpec) -> None:
     try:
         worker.send(wire.frame(wire.READY, os.getpid()))
         worker.serve()
-    except ChannelClosed:
+    except (ChannelClosed, ConnectionResetError):  # the latter where it had not read all we said
         return  # the parent has closed our channel: it wants no more of us

@@ -273,8 +273,7 @@ class WorkerPool:
         for fd in fds:
             os.close(fd)
         if worker is not None:
-            if kind == "failed":
-                worker.refusal = rest[0]
+            worker.refusal = rest[0] if kind == "failed" else "its pidfd was lost on the way (too many open files?)"
             self._news.append((worker, False))
 
     def bury(self, worker: Worker) -> int | None:

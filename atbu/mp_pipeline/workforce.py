@@ -110,9 +110,15 @@ class Workforce:
 
     def _on_ready(self, worker: Worker, pid: int) -> None:
         if worker.pidfd is None:  # faster than the template's report
-            with contextlib.suppress(OSError):  # gone again, or no descriptors: the report brings one, or its end
+            try:
                 worker.came_to_life(pid, os.pidfd_open(pid))
                 self._watch_pidfd(worker)
+            except ProcessLookupError:
+                pass  # gone again: the report tells
+            except OSError as ex:  # no descriptor to watch it by: it gets no work
+                worker.refusal = str(ex)
+                self._bury(worker)
+                return
         worker.is_ready = True
         self._num_stillborn = 0
         self._scheduler.worker_ready(worker)
