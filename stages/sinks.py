@@ -117,9 +117,12 @@ def fill_temporary(item: FileItem, data: bytes, *, is_synced: bool, mode: int | 
     try:
         descriptor = os.open(item.temporary, _NEW_FILE, 0o600)  # type: ignore[arg-type]
         try:
-            n = os.write(descriptor, data)
-            if n < len(data):
-                write_all(descriptor, memoryview(data)[n:])
+            if len(data) < HOLE_BLOCK_BYTES:
+                n = os.write(descriptor, data)
+                if n < len(data):
+                    write_all(descriptor, memoryview(data)[n:])
+            else:
+                _write_with_holes(descriptor, memoryview(data))
             _complete(descriptor, item, is_synced, mode, keeps_times)
         finally:
             os.close(descriptor)  # some filesystems tell a failed write only here
@@ -129,6 +132,20 @@ def fill_temporary(item: FileItem, data: bytes, *, is_synced: bool, mode: int | 
     item.bytes_written = len(data)
     item.is_synced = is_synced
     item.is_written = True
+
+
+def _write_with_holes(descriptor: int, data: memoryview) -> None:
+    """Fill an empty file with ``data``, but for its long runs of zeros."""
+    position, is_hole = 0, False
+    while position < len(data):
+        is_hole, n = leading_run(data[position:], position)
+        if is_hole:
+            os.lseek(descriptor, n, os.SEEK_CUR)
+        else:
+            write_all(descriptor, data[position : position + n])
+        position += n
+    if is_hole:
+        os.ftruncate(descriptor, position)
 
 
 class DescriptorSink(io.RawIOBase):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+import zstandard
 from byte_chains import file_item, publish, run_item
+from cli_tools import mpp
 from hypothesis import given
 from hypothesis import strategies as st
 from mpp_stages.holes import HOLE_BLOCK_BYTES, leading_run
@@ -56,3 +58,15 @@ def test_a_sparse_source_is_read_as_the_zeros_it_has(tmp_path):
     run_item([WriteStage()], item, serial=True)
     publish(item)
     assert (tmp_path / "y").read_bytes() == bytes(5 << 20)
+
+
+def test_small_files_in_batches_have_their_holes_too(tmp_path):
+    """As if each had been alone."""
+    contents = {"a": bytes(2 << 20), "b": b"begin" + bytes(1 << 20) + b"end", "c": b"", "d": os.urandom(3 * BLOCK)}
+    for name, data in contents.items():
+        (tmp_path / f"{name}.zst").write_bytes(zstandard.compress(data))
+    assert mpp("run", "unzstd", *(f"{name}.zst" for name in contents), cwd=tmp_path).returncode == 0
+    assert {name: (tmp_path / name).read_bytes() for name in contents} == contents
+    if os.statvfs(tmp_path).f_bsize <= BLOCK:
+        assert (tmp_path / "a").stat().st_blocks * 512 <= 2 * BLOCK
+        assert (tmp_path / "b").stat().st_blocks * 512 <= 2 * BLOCK
