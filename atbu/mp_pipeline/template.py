@@ -72,6 +72,8 @@ class Template:
         self._socket = parents
         self._pidfd = OwnedDescriptor(os.pidfd_open(self.pid))
         self.is_alive = True
+        #: A pipeline has it, and ends it.
+        self.is_taken = False
 
     def fileno(self) -> int:
         return self._socket.fileno()

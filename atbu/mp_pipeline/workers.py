@@ -159,6 +159,8 @@ class WorkerPool:
         self._news: list[tuple[Worker, bool]] = []
         if template is None and self.method == "template":
             template = Template(initializer, initargs, name)
+        if template is not None:
+            template.is_taken = True
         self.template = template
 
     def start(self, stages: Iterable[object]) -> Worker:
