@@ -27,7 +27,7 @@ from .stdio import Stdio
 
 @contextlib.contextmanager
 def early_template(options: RunOptions, stdio: Stdio) -> Iterator[Template | None]:
-    """A template for the run's pipeline, where it can be started now; it is ended at the latest with the block.
+    """A template for the run's pipeline, where it can be started now; if none takes it, it is ended with the block.
 
     Standard input is taken away before, where it holds data: no process but the one that reads it may have it.
     """
@@ -43,7 +43,8 @@ def early_template(options: RunOptions, stdio: Stdio) -> Iterator[Template | Non
     try:
         yield template
     finally:
-        template.close(0.0)  # a pipeline that took it has ended it already
+        if not template.is_taken:
+            template.close(0.0)
 
 
 def _is_possible(options: RunOptions) -> bool:

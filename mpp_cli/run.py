@@ -55,7 +55,7 @@ def run(options: RunOptions, stdio: Stdio, template: Template | None = None) -> 
         template: For the workers of a ready-made pipeline, where it has been started already.
 
     Raises:
-        UsageProblem: The command line or the definition is wrong; nothing has been started.
+        UsageProblem: The command line or the definition is wrong; nothing has been started but the template.
     """
     stdio.words_to_stderr()
     _check_progress(options.progress)

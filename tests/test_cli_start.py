@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
-from cli_tools import TIMEOUT_S, environment
+from cli_tools import TIMEOUT_S, environment, mpp
 
 PROGRAM = """
 import atexit, sys
@@ -50,3 +51,29 @@ def test_a_start_loads_only_what_it_needs(args, unloaded):
         input=b"data", capture_output=True, env=environment(), timeout=TIMEOUT_S, check=True,
     )  # fmt: skip
     assert done.stderr.decode().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--jobs", "0"], "--jobs: '0' is not"),
+        (["-o", "x", "--output-dir", "y"], "exclude each other"),
+        (["--resume", "absent"], "--resume"),
+        (["--include", "[", "absent"], "--include"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_wrong_behind_the_early_start_leaves_no_process(args, words):
+    """The template is there already when these are found: it keeps the ends of the pipes, which come to an end."""
+    done = mpp("run", "zstd", *args)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert words in done.stderr.decode()
+
+
+def test_a_failure_that_nobody_foresaw_is_one_line_on_the_short_way_too(tmp_path):
+    """As Typer's way has it: the folder that the names are relative to is gone."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = mpp("run", "zstd", "x", preexec_fn=lambda: (os.chdir(gone), gone.rmdir()))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from pipeline_harness import (
 )
 
 from atbu.mp_pipeline.mp_pipeline import InvalidFunctionArgument, MultiprocessingPipeline
+from atbu.mp_pipeline.template import Template
 
 TESTS = Path(__file__).parent
 
@@ -241,3 +243,33 @@ def test_a_template_inherits_what_cannot_be_pickled() -> None:
         process_initargs=(threading.Lock(),),
     ) as pipeline:
         assert result(pipeline.submit(CallItem())).answer == "locked"
+
+
+def _parent_and_mark(_: Any) -> tuple[int, str | None]:
+    return os.getppid(), os.environ.get("PREPARED")
+
+
+def _prepare() -> None:
+    os.environ["PREPARED"] = "yes"
+    raise ValueError("left for the workers to find")
+
+
+def test_a_template_may_be_started_before_its_pipeline() -> None:
+    """Its workers have what it prepared, also where that failed half-way, and it ends with the pipeline."""
+    template = Template(None, (), "early", _prepare)
+    with MultiprocessingPipeline([CallStage(_parent_and_mark)], template=template) as pipeline:
+        assert result(pipeline.submit(CallItem())).answer == (template.pid, "yes")
+    assert not template.is_alive
+    template.close(0.0)  # once more
+    assert "PREPARED" not in os.environ
+
+
+@pytest.mark.parametrize("arguments", [{"serial": True}, {"process_initfunc": print}, {"process_initargs": (1,)}])
+def test_a_template_that_was_started_without_an_initialiser_takes_none(arguments: dict[str, Any]) -> None:
+    """It would have to be run before the template was forked."""
+    template = Template(None, (), "early")
+    try:
+        with pytest.raises(InvalidFunctionArgument, match="template"):
+            MultiprocessingPipeline([], template=template, **arguments)
+    finally:
+        template.close(PATIENCE_S)

@@ -26,3 +26,12 @@ def check_arguments(
         raise InvalidFunctionArgument(f"grace_s must be >= 0, not {grace_s}")
     if len(counters) > MAX_COUNTERS or isinstance(counters, str) or len(set(counters)) < len(counters):
         raise InvalidFunctionArgument(f"counters must be a list of at most {MAX_COUNTERS} names, each of them once")
+
+
+def check_template(template: object, initfunc: object, initargs: tuple[object, ...], serial: bool) -> None:
+    """Raises InvalidFunctionArgument where a template that was started before cannot do what is asked."""
+    if template is not None and (serial or initfunc is not None or initargs):
+        raise InvalidFunctionArgument(
+            "template starts workers, and was started without an initialiser: leave out serial, process_initfunc and "
+            "process_initargs, or template"
+        )

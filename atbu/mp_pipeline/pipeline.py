@@ -29,7 +29,7 @@ from concurrent.futures import Future
 from concurrent.futures._base import FINISHED
 from typing import Any
 
-from .arguments import check_arguments
+from .arguments import check_arguments, check_template
 from .cpus import usable_cpus
 from .engine import LONGEST_WAIT_S, Engine
 from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
@@ -105,6 +105,7 @@ class MultiprocessingPipeline:
         template: Template | None = None,
     ) -> None:
         check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
+        check_template(template, process_initfunc, process_initargs, serial)
         self.name = name
         self._stages: list[PipelineStage] = [] if stages is None else stages
         for number, stage in enumerate(self._stages):

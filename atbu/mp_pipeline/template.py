@@ -87,6 +87,8 @@ class Template:
                 os.waitpid(self.pid, 0)  # it ends with its socket
             raise
         self.is_alive = True
+        #: A pipeline has it, and ends it.
+        self.is_taken = False
 
     def fileno(self) -> int:
         return self._socket.fileno()

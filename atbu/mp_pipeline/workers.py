@@ -165,6 +165,8 @@ class WorkerPool:
             except BaseException:
                 self.slots.close()
                 raise
+        if template is not None:
+            template.is_taken = True
         self.template = template
 
     def start(self, stages: Iterable[object]) -> Worker:
