@@ -21,6 +21,7 @@ from zlib import crc32
 #: What cannot be asked, another machine's or an earlier boot's, is taken for dead when it was left alone so long.
 FOREIGN_MAX_AGE_S: Final = 24 * 3600
 _NAME: Final = re.compile(r"\.mpp-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?[0-9a-f-]{1,40}\.tmp", re.ASCII)
+_START: Final = ".mpp-"
 _START_FIELD: Final = 22
 _UNKNOWN: Final = "00000000"
 
@@ -48,7 +49,7 @@ def temporary_beside(final: str) -> str:
 
 def is_temporary_name(name: str) -> bool:
     """Whether a file of this name, without its folder, is or was a temporary of some run."""
-    return name.startswith(".mpp-") and _NAME.fullmatch(name) is not None
+    return name.startswith(_START) and _NAME.fullmatch(name) is not None
 
 
 def is_stale(name: str, status: os.stat_result, now_s: float) -> bool:
@@ -77,9 +78,8 @@ def sweep(folder: str, max_entries: int | None = None) -> int:
     """
     removed = 0
     with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
-        for number, entry in enumerate(entries):
-            if number == max_entries:
-                break
+        # One line for what may be a million names, of which few are ours.
+        for entry in [entry for entry in itertools.islice(entries, max_entries) if entry.name.startswith(_START)]:
             if not is_temporary_name(entry.name):
                 continue
             with contextlib.suppress(OSError):
