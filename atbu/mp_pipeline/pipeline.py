@@ -154,6 +154,14 @@ class MultiprocessingPipeline:
         """The pipeline's counters, summed over all workers and threads there ever were."""
         return dict(zip(self._counter_names, self._slots.sum_counters(len(self._counter_names)), strict=True))
 
+    def start_workers(self, count: int) -> None:
+        """Start this many workers now, before the first item, where it is known that there will be work for them."""
+        with self._lock:
+            self._check_open()
+            if not self._is_started:
+                self._engine.start_workers(count)
+                self._start()
+
     def submit(self, work_item: PipelineWorkItem) -> Future[Any]:
         """Put an item into the pipeline.
 
