@@ -76,17 +76,28 @@ def sweep(folder: str, max_entries: int | None = None) -> int:
         folder: Its path.
         max_entries: Look at no more names than this; None: at all of them.
     """
+    return sweep_and_look(folder, max_entries, "")[0]
+
+
+def sweep_and_look(folder: str, max_entries: int | None, suffix: str) -> tuple[int, bool]:
+    """As :func:`sweep`; says too whether it has seen all names, and none of them ends with ``suffix``."""
     removed = 0
+    is_without = False
     with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
-        # One line for what may be a million names, of which few are ours.
-        for entry in [entry for entry in itertools.islice(entries, max_entries) if entry.name.startswith(_START)]:
-            if not is_temporary_name(entry.name):
-                continue
-            with contextlib.suppress(OSError):
-                if is_stale(entry.name, entry.stat(follow_symlinks=False), time.time()):
-                    os.unlink(entry.path)
-                    removed += 1
-    return removed
+        has_such = False
+        for entry in itertools.islice(entries, max_entries):
+            name = entry.name
+            if not name.startswith(_START):  # most of what may be a million
+                has_such = has_such or name.endswith(suffix)
+            elif is_temporary_name(name):
+                with contextlib.suppress(OSError):
+                    if is_stale(name, entry.stat(follow_symlinks=False), time.time()):
+                        os.unlink(entry.path)
+                        removed += 1
+            else:
+                has_such = True
+        is_without = not has_such and next(entries, None) is None
+    return removed, is_without
 
 
 @functools.cache
@@ -137,4 +148,4 @@ def _start_of(process: str) -> int:
         return 0
 
 
-__all__ = ["FOREIGN_MAX_AGE_S", "is_stale", "is_temporary_name", "sweep", "temporary_beside"]
+__all__ = ["FOREIGN_MAX_AGE_S", "is_stale", "is_temporary_name", "sweep", "sweep_and_look", "temporary_beside"]
