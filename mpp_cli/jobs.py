@@ -186,13 +186,14 @@ class JobMaker:
         if words:
             raise UsageProblem(*(f"mpp: {line}" for line in words))
 
-    def jobs(self, enter: Callable[[str], None]) -> Iterator[Job | Refused | Skipped | NotYet]:
+    def jobs(self, enter: Callable[[str, str], bool]) -> Iterator[Job | Refused | Skipped | NotYet]:
         """Make one job for each input. Opens what is no regular file, so take no more than are run soon.
 
         May take as long as the file system does to tell of one file; what waits for a pipe says NotYet.
 
         Args:
-            enter: Told the folder of outputs, before the first job that has one there, and perhaps again.
+            enter: Told the folder of outputs, before the first job that has one there, and perhaps again; with the end
+                of their names. Says whether it knows that no name in there ends so.
         """
         for plan in self.plans():
             if isinstance(plan, Plan):
@@ -202,7 +203,7 @@ class JobMaker:
                     else:
                         job = yield from self._job(plan)
                         if isinstance(target := job.item.target, PathTarget):
-                            enter(os.path.dirname(os.path.abspath(target.path)))
+                            enter(os.path.dirname(os.path.abspath(target.path)), "")
                         yield job
                 except (OSError, ValueError) as ex:
                     yield Refused(plan.name, ex)
@@ -256,12 +257,13 @@ class JobMaker:
         target = self._outputs.target_of(found)
         return target if isinstance(target, Skipped) else Plan(found, target)
 
-    def _file_job(self, found: FoundFile, named: NamedTarget, enter: Callable[[str], None]) -> Job:
+    def _file_job(self, found: FoundFile, named: NamedTarget, enter: Callable[[str, str], bool]) -> Job:
         folder, base, status, _ = found
         shown_target, final = named
         if folder is not self._entered:
-            self._outputs.make_ready(found)
-            enter(os.path.dirname(final))
+            outputs = self._outputs
+            outputs.make_ready(found)
+            outputs.note_folder(folder, is_empty=enter(os.path.dirname(final), outputs.name_end))
             self._entered = folder
         target = PathTarget(shown_target, self._force, final)
         item = FileItem(PathSource(folder.path + base), target, name=folder.shown + base)

@@ -20,6 +20,8 @@ from .inputs.seen import SeenNames
 
 #: Folders below --output-dir that are known to be there.
 _KNOWN_FOLDERS: Final = 1024
+#: More than this is some work.
+_LARGE_BYTES: Final = 1 << 20
 
 
 class TargetTaken(OSError):
@@ -82,6 +84,7 @@ class Outputs:
         self._taken = SeenNames() if may_collide else None
         # Where no two files have one output, an output that comes again tells of a file that comes again.
         self.tells_repeated = may_collide and not self.may_collide_anywhere
+        self._empty_folder: Folder | None = None
         self._ready_folder = functools.lru_cache(_KNOWN_FOLDERS)(self._make_folder)
 
     @property
@@ -109,7 +112,7 @@ class Outputs:
             FileExistsError: It is there, and may not be replaced.
             ValueError: It has no name.
         """
-        folder, base, _, is_named = found
+        folder, base, status, is_named = found
         taken, namer = self._taken, self._namer
         if taken is not None and base.endswith(namer.added) and found.real in taken:
             return Skipped(found.name, IS_OURS, found.path)
@@ -132,14 +135,31 @@ class Outputs:
             if self.tells_repeated:
                 return Skipped(found.name, IS_REPEATED, found.path)
             raise TargetTaken(shown_target)
-        # Most are not there, and access() says so without an exception.
-        if os.access(final, os.F_OK, follow_symlinks=False):
+        # Most are not there, and access() says so without an exception. What is large is asked for in any case, for
+        # its work would be lost.
+        is_known = folder is self._empty_folder and status is not None and status.st_size <= _LARGE_BYTES
+        if not is_known and os.access(final, os.F_OK, follow_symlinks=False):
             if self._is_done is not None and self._is_done(found, final):
                 return Skipped(found.name, DONE_BEFORE, found.path, final, found.status)
             if self._skip_existing:
                 return Skipped(found.name, EXISTS, found.path, final)
             self._refuse_existing(final, shown_target)
         return NamedTarget(shown_target, final)
+
+    @property
+    def name_end(self) -> str:
+        """What the names of all outputs end with; may be ""."""
+        return self._namer.added
+
+    def note_folder(self, folder: Folder, *, is_empty: bool) -> None:
+        """No output was there when this run came to the folder of these inputs; so until the next one is noted.
+
+        To ask for each would be to wait for the workers, who make files in it. An output that somebody else makes
+        meanwhile is found when ours is to get its name.
+        """
+        # But these two are about outputs that others make.
+        is_known = is_empty and not self._skip_existing and self._is_done is None
+        self._empty_folder = folder if is_known else None
 
     def make_ready(self, found: FoundFile) -> None:
         """Make the folders that an output needs.

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _COLLECT_AFTER: Final = 50_000
 #: A worker that has answered waits for the pipeline's thread, and that one for this, which many files keep busy.
 _SWITCH_S: Final = 0.0005
+#: So many named inputs are work for more than one worker, however small they are.
+_MANY_INPUTS: Final = 64
 #: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
 _UNITS_AHEAD: Final = 2
 
@@ -174,6 +176,8 @@ def _run_batch(
         max_workers=jobs if search.is_one_file or limits.max_memory else jobs * len(stages),
         template=template,
     )
+    if stage_for_small_files is not None and (search.is_open_ended or len(search.inputs) >= _MANY_INPUTS):
+        pipeline.start_workers(jobs)  # they come to life while we look for inputs
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_COLLECT_AFTER)  # here alone: what the stages do in workers is not known
     stop = StopFlag()

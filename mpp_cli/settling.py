@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .remove_source import NotRemoved, SourceRemover
 
 #: So many commits in one go with stop signals kept waiting, though looked at before each; a millisecond or so.
-_COMMITS_AT_ONCE: Final = 32
+_COMMITS_AT_ONCE: Final = 128
 #: Further output would fail too, and every one for the same reason.
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mpp_stages.temporaries import sweep
+from mpp_stages.temporaries import sweep_and_look
 
 #: How many names of a folder a run looks at that does not list folders anyway: about 3 ms. A folder of a million
 #: would cost it more than its work.
@@ -22,13 +22,14 @@ class Sweeper:
 
     def __init__(self, *, is_thorough: bool) -> None:
         self._max_entries = None if is_thorough else _A_LOOK
-        self._swept: dict[str, None] = {}
+        self._swept: dict[str, bool] = {}
 
-    def enter(self, folder: str) -> None:
-        """Sweep a folder, if it was not swept."""
-        if folder in self._swept:
-            return
-        while len(self._swept) >= _FOLDERS_REMEMBERED:
-            del self._swept[next(iter(self._swept))]
-        self._swept[folder] = None
-        sweep(f"{folder}/", self._max_entries)
+    def enter(self, folder: str, suffix: str) -> bool:
+        """Sweep a folder, if it was not swept; says whether no name in it ended with ``suffix`` then, for certain."""
+        known = self._swept.get(folder)
+        if known is None:
+            while len(self._swept) >= _FOLDERS_REMEMBERED:
+                del self._swept[next(iter(self._swept))]
+            _, known = sweep_and_look(f"{folder}/", self._max_entries, suffix)
+            self._swept[folder] = known
+        return known

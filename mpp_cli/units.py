@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Final
 
@@ -78,18 +78,32 @@ def batch_unit(entries: Sequence[Entry], stop: PassedDescriptor) -> tuple[Unit, 
 
     failed: list[Ended] = []
     ready: list[Entry] = []
-    files: list[SmallFile] = []
-    add_ready, add_file = ready.append, files.append
     for entry in entries:
-        item = entry.job.item
         try:
-            item.before_attempt(0)
+            entry.job.item.before_attempt(0)
         except OSError as ex:
             failed.append(Ended(entry, (ex,)))
-            continue
-        add_ready(entry)
-        add_file((item.name, item.source.path, item.target.path, item.temporary))  # type: ignore[union-attr, arg-type]
-    return Unit(FileBatch(files, _BATCH_BUDGET_S, stop), ready, is_batch=True), failed
+        else:
+            ready.append(entry)
+    return Unit(FileBatch(_Files(ready), _BATCH_BUDGET_S, stop), ready, is_batch=True), failed
+
+
+class _Files:
+    """The small files of entries, told when they are sent: their names need not be there twice until they come back."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, file: object) -> bool:
+        return any(file == each for each in self)
+
+    def __iter__(self) -> Iterator[SmallFile]:
+        for entry in self._entries:
+            item = entry.job.item
+            yield item.name, item.source.path, item.target.path, item.temporary  # type: ignore[union-attr, misc]
 
 
 def unpack(unit: Unit, future: Future[object], *, is_single: bool) -> Answer:

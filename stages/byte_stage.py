@@ -8,6 +8,7 @@ import functools
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, overload
 
 from atbu.mp_pipeline.exception import InvalidStateError
@@ -165,7 +166,7 @@ class ByteStage(SubprocessPipelineStage):
 
     def _refuse_generator(self, made: Any) -> None:
         """Raise where run() has run nothing: a ``yield`` or ``async`` in it makes it give an object instead."""
-        if inspect.isgenerator(made) or inspect.iscoroutine(made):
+        if isinstance(made, (GeneratorType, CoroutineType)):
             made.close()
             kind = type(made).__name__
             raise TypeError(f"stage {self.label!r}: its run() gives a {kind}; it must write to the writer, not yield")

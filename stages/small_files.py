@@ -15,7 +15,7 @@ import pickle
 import select
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any, ClassVar, Final
 
@@ -47,7 +47,6 @@ MIN_TIMEOUT_S: Final = 1.0
 
 #: One file of a batch: name, source path, target path, temporary; see FileItem.of_paths().
 SmallFile = tuple[str, str, str, str]
-_FIELDS: Final = 4
 #: A stage that is kept, or what makes one.
 _Maker = tuple[ByteStage | None, Callable[[], ByteStage] | None]
 
@@ -94,30 +93,36 @@ class FileBatch(PipelineWorkItem):
     """Small files on their way to a worker; publishing and discarding is the business of whoever made it.
 
     Args:
-        files: What is to be done.
+        files: What is to be done; may be asked for several times, when the batch is pickled.
         budget_s: After this time no further file is begun.
         stop: The read end of a pipe: when its other end is closed, no further file is begun.
     """
 
     results: BatchResults | None = None
 
-    def __init__(self, files: Sequence[SmallFile], budget_s: float, stop: PassedDescriptor | None = None) -> None:
+    def __init__(self, files: Collection[SmallFile], budget_s: float, stop: PassedDescriptor | None = None) -> None:
         super().__init__()
-        # As one text, for a pickle takes each of many in its hands, when it is made and when it is read.
-        self._fields = "\0".join(chain.from_iterable(files))
-        if files and self._fields.count("\0") != _FIELDS * len(files) - 1:
-            raise ValueError("a name or a path has a zero byte in it")
+        self._files: Collection[SmallFile] | str = files
+        self._num_files = len(files)
         self.budget_s = budget_s
         self.stop = stop
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As one text, for a pickle takes each of many in its hands, when it is made and when it is read. No name or
+        # path has a zero byte in it.
+        return self.__dict__ | {"_files": "\0".join(chain.from_iterable(self._files))}
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"{self._fields.count(chr(0)) // _FIELDS + 1} small files"
+        return f"{self._num_files} small files"
 
-    def take_files(self) -> Iterator[SmallFile]:
+    def take_files(self) -> Iterable[SmallFile]:
         """The files; this object, which goes back to whoever made it, has none then."""
-        fields, self._fields = iter(self._fields.split("\0")), ""
+        files, self._files = self._files, ()
+        if not isinstance(files, str):
+            return files
+        fields = iter(files.split("\0"))
         return zip(fields, fields, fields, fields, strict=False)
 
 

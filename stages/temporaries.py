@@ -24,6 +24,7 @@ from atbu.mp_pipeline.named_tuple import NamedTuple
 FOREIGN_MAX_AGE_S: Final = 24 * 3600
 # Compiled where it is used first, as re keeps it: most runs meet none.
 _NAME: Final = r"(?a:\.mpp-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?[0-9a-f-]{1,40}\.tmp)"
+_START: Final = ".mpp-"
 _START_FIELD: Final = 22
 _UNKNOWN: Final = "00000000"
 
@@ -51,7 +52,7 @@ def temporary_beside(final: str) -> str:
 
 def is_temporary_name(name: str) -> bool:
     """Whether a file of this name, without its folder, is or was a temporary of some run."""
-    return name.startswith(".mpp-") and re.fullmatch(_NAME, name) is not None
+    return name.startswith(_START) and re.fullmatch(_NAME, name) is not None
 
 
 def is_stale(name: str, status: os.stat_result, now_s: float) -> bool:
@@ -78,18 +79,28 @@ def sweep(folder: str, max_entries: int | None = None) -> int:
         folder: Its path.
         max_entries: Look at no more names than this; None: at all of them.
     """
+    return sweep_and_look(folder, max_entries, "")[0]
+
+
+def sweep_and_look(folder: str, max_entries: int | None, suffix: str) -> tuple[int, bool]:
+    """As :func:`sweep`; says too whether it has seen all names, and none of them ends with ``suffix``."""
     removed = 0
+    is_without = False
     with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
-        for number, entry in enumerate(entries):
-            if number == max_entries:
-                break
-            if not is_temporary_name(entry.name):
-                continue
-            with contextlib.suppress(OSError):
-                if is_stale(entry.name, entry.stat(follow_symlinks=False), time.time()):
-                    os.unlink(entry.path)
-                    removed += 1
-    return removed
+        has_such = False
+        for entry in itertools.islice(entries, max_entries):
+            name = entry.name
+            if not name.startswith(_START):  # most of what may be a million
+                has_such = has_such or name.endswith(suffix)
+            elif is_temporary_name(name):
+                with contextlib.suppress(OSError):
+                    if is_stale(name, entry.stat(follow_symlinks=False), time.time()):
+                        os.unlink(entry.path)
+                        removed += 1
+            else:
+                has_such = True
+        is_without = not has_such and next(entries, None) is None
+    return removed, is_without
 
 
 @functools.cache
@@ -140,4 +151,4 @@ def _start_of(process: str) -> int:
         return 0
 
 
-__all__ = ["FOREIGN_MAX_AGE_S", "is_stale", "is_temporary_name", "sweep", "temporary_beside"]
+__all__ = ["FOREIGN_MAX_AGE_S", "is_stale", "is_temporary_name", "sweep", "sweep_and_look", "temporary_beside"]

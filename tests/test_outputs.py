@@ -192,6 +192,28 @@ def test_a_file_that_comes_again_is_noticed_by_its_output(here):
     assert not outputs_of(output_dir="out").tells_repeated
 
 
+def test_where_no_output_was_there_each_is_not_asked_for_again(here):
+    """Unless it is much work, or another run's output would be no failure; a folder that was not looked at is."""
+    small, large = found("d/x", "d/large")
+    (elsewhere,) = found("e/x")
+    os.truncate("d/large", 2 << 20)
+    (large,) = found("d/large")
+    outputs, skipping = outputs_of(), outputs_of(skip_existing=True)
+    for one in (outputs, skipping):
+        one.note_folder(small.folder, is_empty=True)
+    found("d/x.zst", "d/large.zst", "e/x.zst")
+    assert isinstance(outputs.target_of(small), NamedTarget)
+    assert isinstance(skipping.target_of(small), Skipped)
+    for one in (large._replace(folder=small.folder), elsewhere):
+        with pytest.raises(FileExistsError):
+            outputs.target_of(one)
+    other = outputs_of()
+    other.note_folder(small.folder, is_empty=True)
+    other.note_folder(elsewhere.folder, is_empty=True)
+    with pytest.raises(FileExistsError):
+        other.target_of(small)
+
+
 def test_what_looks_done_is_passed_over_in_a_tree_but_not_where_it_is_named(here):
     """``x.zst`` is compressed again only by its name, as zstd does."""
     found("d/x.zst")

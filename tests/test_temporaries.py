@@ -13,7 +13,14 @@ import pytest
 from cli_tools import TIMEOUT_S, mpp, started, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
-from mpp_stages.temporaries import FOREIGN_MAX_AGE_S, is_stale, is_temporary_name, sweep, temporary_beside
+from mpp_stages.temporaries import (
+    FOREIGN_MAX_AGE_S,
+    is_stale,
+    is_temporary_name,
+    sweep,
+    sweep_and_look,
+    temporary_beside,
+)
 
 NAME_IT = "import sys; from mpp_stages.temporaries import temporary_beside; print(temporary_beside(sys.argv[1]))"
 
@@ -90,6 +97,20 @@ def test_a_sweep_looks_at_no_more_names_than_it_may(tmp_path):
     made_by_a_dead_run(tmp_path)
     assert sweep(str(tmp_path), max_entries=0) == 0
     assert sweep(str(tmp_path), max_entries=1) == 1
+
+
+def test_a_sweep_tells_whether_no_name_ends_so(tmp_path):
+    """Only if it has seen them all; temporaries count nothing, whosever they are."""
+    made_by_a_dead_run(tmp_path)
+    Path(temporary_beside(f"{tmp_path}/x.zst")).touch()
+    (tmp_path / "x").touch()
+    assert sweep_and_look(str(tmp_path), None, ".zst") == (1, True)
+    assert sweep_and_look(str(tmp_path), 2, ".zst") == (0, True)
+    assert sweep_and_look(str(tmp_path), 1, ".zst") == (0, False)
+    assert sweep_and_look(str(tmp_path), None, "") == (0, False)
+    (tmp_path / "y.zst").symlink_to("nowhere")
+    assert sweep_and_look(str(tmp_path), None, ".zst") == (0, False)
+    assert sweep_and_look(str(tmp_path / "missing"), None, ".zst") == (0, False)
 
 
 @pytest.mark.parametrize("place", ["missing", "file"])

@@ -83,6 +83,30 @@ def _send_pid(writer):
     writer.send(os.getpid())
 
 
+def _say_that_it_is_there(descriptor):
+    os.write(descriptor, b"here ")
+
+
+def test_workers_may_be_started_before_the_first_item(processes):
+    """They are there although there is nothing to do, and then do it; without any item they end as well."""
+    reading, writing = os.pipe()
+    try:
+        options = {"process_initfunc": _say_that_it_is_there, "process_initargs": (writing,)}
+        idle, busy = (processes(process_stage(keep), max_simultaneous_work_items=2, **options) for _ in range(2))
+        for pipeline in (idle, busy):
+            pipeline.start_workers(2)
+            assert os.read(reading, 5) + os.read(reading, 5) == b"here here "
+        assert [item.exceptions for item in results(busy, [Item(), Item()])] == [None, None]
+        idle.shutdown()
+        assert idle.was_graceful_shutdown
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 1)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_stage_may_start_processes(processes):
     """Workers are not daemonic."""
     (item,) = results(processes(process_stage(_start_processes)), [Item()])

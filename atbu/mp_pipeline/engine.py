@@ -113,6 +113,12 @@ class Engine:
             self.thread = None
             raise
 
+    def start_workers(self, count: int) -> None:
+        """Ask for workers from the caller's thread, before ours is there: it would have to wait for the other."""
+        if self.workforce is not None:
+            self.scheduler.expect_workers(count)
+            self.workforce.grow(count)
+
     def post(self, call: Callable[[], None] | Entry) -> None:
         """Have the engine's thread do ``call`` soon, or take in an item."""
         self._inbox.append(call)

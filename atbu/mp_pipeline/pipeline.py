@@ -105,7 +105,7 @@ class MultiprocessingPipeline:
         template: Template | None = None,
     ) -> None:
         check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
-        check_template(template, process_initfunc, process_initargs, serial)
+        check_template(template, process_initfunc, process_initargs, serial, counters)
         self.name = name
         self._stages: list[PipelineStage] = [] if stages is None else stages
         for number, stage in enumerate(self._stages):
@@ -169,6 +169,14 @@ class MultiprocessingPipeline:
     def counters(self) -> dict[str, int]:
         """The pipeline's counters, summed over all workers and threads there ever were."""
         return dict(zip(self._counter_names, self._slots.sum_counters(len(self._counter_names)), strict=True))
+
+    def start_workers(self, count: int) -> None:
+        """Start this many workers now, before the first item, where it is known that there will be work for them."""
+        with self._lock:
+            self._check_open()
+            if not self._is_started:
+                self._engine.start_workers(count)
+                self._start()
 
     def submit(self, work_item: PipelineWorkItem) -> Future[Any]:
         """Put an item into the pipeline.

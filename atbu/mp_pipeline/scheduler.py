@@ -240,6 +240,10 @@ class Scheduler:
         self._workers[worker] = _WorkerState()
         self._idle.append(worker)
 
+    def expect_workers(self, count: int) -> None:
+        """So many are being started before there is anything to do."""
+        self._starting += count
+
     def workers_failed(self, count: int) -> None:
         """Workers that were asked for by Grow did not come."""
         self._starting -= count

@@ -59,6 +59,7 @@ class Template:
         counter_names: tuple[str, ...],
         prepare: Callable[[], object] | None = None,
     ) -> None:
+        self.counter_names = counter_names
         parents, templates = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in (sys.stdout, sys.stderr):
             # else what is buffered now would be written once more by every worker
