@@ -63,7 +63,7 @@ def patient(may_wait: Callable[[], bool]) -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Write to the log file alone, if there is one. A full disk of it is told once, and no reason to end a run either."""
+    """Write to the log file alone, if there is one. A full disk is told once, and no reason to end a run either."""
     if not has_log():
         return
     stamp = time.strftime("%Y-%m-%d %H:%M:%S ")
