@@ -50,6 +50,7 @@ class BatchSettings(NamedTuple):
         small_bytes: Up to this size files go in batches; -1: none does.
         keep_order: Whether outputs appear in the order of the inputs.
         fail_fast: Whether nothing new begins after a failure.
+        skips_existing: Whether an output that has appeared meanwhile is no failure.
         items_total: How many jobs there are, where that is known.
         total_bytes: How many bytes they have together, where it is known.
         verbose: Whether tracebacks and finished files are told.
@@ -60,6 +61,7 @@ class BatchSettings(NamedTuple):
     small_bytes: int = -1
     keep_order: bool = False
     fail_fast: bool = False
+    skips_existing: bool = False
     items_total: int | None = None
     total_bytes: int | None = None
     verbose: bool = False
@@ -95,6 +97,7 @@ class Batch:
             observers,
             verbose=settings.verbose,
             is_single=settings.items_total == 1,
+            skips_existing=settings.skips_existing,
             remover=remover,
         )
         self._in_order: InOrder[Ended | Refused | Skipped] = InOrder()

@@ -290,9 +290,11 @@ class JobMaker:
     def _command_job(self, command: Command) -> Generator[NotYet, None, Job]:
         from .from_command import command_job  # few runs have a command
 
-        # The target first, for a command may have done something before it is ended again.
+        # The target and its folder first, for a command may have done something before it is ended again.
         target = yield from self._given_target()
         try:
+            if isinstance(target, PathTarget) and not os.path.isdir(os.path.dirname(follow_links(target.path))):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), target.path)
             return command_job(command, target)
         except BaseException:
             _close_ends(target)

@@ -196,6 +196,7 @@ def _run_batch(
             small_bytes=-1 if stage_for_small_files is None else stage_for_small_files.limit_bytes,
             keep_order=options.keep_order or goes_to_stdout,
             fail_fast=options.fail_fast,
+            skips_existing=options.skip_existing,
             items_total=None if search.is_open_ended else len(options.inputs),
             total_bytes=total_bytes,
             verbose=options.verbose,

@@ -54,6 +54,9 @@ def goes_to_stdout(options: RunOptions) -> bool:
             )
         return False
     if has_stdin:
+        if options.output_dir is not None and len(options.inputs) == 1 and options.files_from is None:
+            what = "standard input" if options.command is None else f"the output of '{shown(options.command.name)}'"
+            raise UsageProblem(f"mpp: --output-dir: {what} has no name to be kept there; give -o FILE instead")
         if len(options.inputs) > 1 or options.files_from is not None or options.output_dir is not None:
             raise UsageProblem("mpp: standard input among several inputs has no name for its output; give -o -")
         return True

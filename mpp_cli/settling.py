@@ -10,12 +10,15 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from mpp_stages.endpoints import PathTarget
+
 from atbu.mp_pipeline.exception import PipelineBroken, PipelineError, PipelineWorkerDied
 from atbu.mp_pipeline.named_tuple import NamedTuple
 
 from .errors import shown
 from .failures import error_words, failure_line, root_cause, traceback_text
-from .jobs import Refused, Skipped
+from .inputs.found import EXISTS
+from .jobs import Job, Refused, Skipped
 from .observers import ItemResult, Observers, Status
 from .outcome import Outcome
 from .planner import Entry
@@ -55,6 +58,7 @@ class Settler:
     Args:
         verbose: Whether tracebacks and finished files are told.
         is_single: There is one input only: its failure is the run's, and there is nothing to say of others.
+        skips_existing: Whether an output that has appeared meanwhile is no failure.
         remover: Removes the sources of what is done, where that is wanted.
     """
 
@@ -66,6 +70,7 @@ class Settler:
         *,
         verbose: bool,
         is_single: bool,
+        skips_existing: bool = False,
         remover: SourceRemover | None = None,
     ) -> None:
         self.outcome = Outcome()
@@ -76,6 +81,7 @@ class Settler:
         self._observers = observers
         self._verbose = verbose
         self._is_single = is_single
+        self._skips_existing = skips_existing
         self._remover = remover
         #: Whether there is more to do for a file that is done than to count it.
         self._is_watched = bool(observers) or verbose or remover is not None
@@ -203,6 +209,10 @@ class Settler:
     def _settle_failed(self, one: Ended) -> None:
         cause = root_cause(one.errors)
         job, outcome = one.entry.job, self.outcome
+        if self._skips_existing and isinstance(cause, FileExistsError) and _is_of_target(cause, job):
+            outcome.skipped[EXISTS] += 1  # another run was faster
+            self._end(one._replace(errors=()), "skipped")
+            return
         has_no_space = isinstance(cause, OSError) and cause.errno in _NO_SPACE
         if self.is_aborting or (has_no_space and outcome.broken is not None):
             self._end(one, "stopped")  # the reason has been told
@@ -252,6 +262,12 @@ class Settler:
             item.discard()
         if one.entry.holds_descriptors:
             job.close()
+
+
+def _is_of_target(error: OSError, job: Job) -> bool:
+    """Whether it was raised for the output, and not by a stage for a file of its own."""
+    target = job.item.target
+    return isinstance(target, PathTarget) and error.filename == target.path
 
 
 def _result(one: Ended, status: Status) -> ItemResult:

@@ -22,6 +22,7 @@ class _LogFile:
     """Where words go besides standard error; one for the process, as standard error is."""
 
     descriptor = -1
+    is_torn = False
 
 
 class _Patience:
@@ -62,13 +63,17 @@ def patient(may_wait: Callable[[], bool]) -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Write to the log file alone, if there is one. That its disk is full is no reason to end a run either."""
+    """Write to the log file alone, if there is one. A full disk is told once, and no reason to end a run either."""
     if not has_log():
         return
     stamp = time.strftime("%Y-%m-%d %H:%M:%S ")
     lines = "".join(f"{stamp}{line}\n" for line in text.splitlines())
-    with contextlib.suppress(OSError):
+    try:
         os.write(_LogFile.descriptor, lines.encode(errors="backslashreplace"))
+    except OSError as ex:
+        if not _LogFile.is_torn:
+            _LogFile.is_torn = True
+            tell(f"mpp: --log-file: {ex.strerror}; the run goes on, and lines of the log are missing")
 
 
 def has_log() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -163,6 +164,23 @@ def test_retries_are_tries_beside_the_one_in_the_batch(tmp_path):
     (tmp_path / "log").unlink()
     done = mpp("run", "-j1", "--force", "--retries", "1", "./wild.py:stages", *names, cwd=tmp_path)
     assert (done.returncode, outputs(tmp_path)) == (0, ["a", "b"]), done.stderr
+
+
+def test_an_output_that_another_run_makes_meanwhile_is_skipped(tmp_path):
+    """With --skip-existing it is no failure that the other was faster, and its output stays."""
+    names = folder_of(tmp_path, a=b"wait for go", b=b"1")
+    os.mkfifo(tmp_path / "started")
+    os.mkfifo(tmp_path / "go")
+    args = ("run", "--skip-existing", "--remove-source", "--json=events", "./wild.py:stages", *names)
+    with started(*args, cwd=tmp_path) as process:
+        (tmp_path / "started").read_bytes()
+        (tmp_path / "a.out").write_bytes(b"the other's")
+        wait_until(lambda: is_read(tmp_path / "go"), "the stage waits for its go")
+        assert process.wait(TIMEOUT_S) == 0
+    assert ((tmp_path / "a.out").read_bytes(), (tmp_path / "a").exists()) == (b"the other's", True)
+    summary = json.loads((tmp_path / "events").read_bytes().splitlines()[-1])
+    assert [summary[each] for each in ("done", "skipped", "failed", "items_ended")] == [1, 1, 0, 2]
+    assert not temporaries(tmp_path)
 
 
 @pytest.mark.slow

@@ -123,6 +123,14 @@ def test_a_full_disk_is_no_wrong_command_line(folder, limit_bytes, status):
     assert not (folder / "0000.zst").exists()
 
 
+def test_a_log_on_a_full_disk_is_told_once(folder):
+    """The run is as good as without it."""
+    fill(folder, 1)
+    done = mpp("run", "zstd", "0000", "-v", "--log-file", "/dev/full", cwd=folder)
+    assert done.returncode == 0
+    assert sum(b"--log-file: No space left on device" in line for line in done.stderr.splitlines()) == 1
+
+
 def test_what_a_run_writes_for_itself_is_no_input(folder):
     """Journal, events, report and log in the very folder."""
     fill(folder, 3)

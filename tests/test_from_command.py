@@ -84,6 +84,7 @@ def test_statuses_that_count_as_success_can_be_given(tmp_path):
         (("--from-command", "--ok-status", "256", "--", "true"), "--ok-status: '256' is not a list"),
         (("--ok-status", "1"), "--ok-status is about the command of --from-command"),
         (("--from-command", "--files-from", "x", "--", "true"), "exclude each other"),
+        (("--from-command", "--output-dir", "x", "--", "true"), "the output of 'command true' has no name to be kept"),
     ],
 )
 def test_a_wrong_command_line_is_status_2(args, words):
@@ -106,6 +107,13 @@ def test_an_output_that_is_there_starts_no_command(tmp_path):
     done = from_command(tmp_path, "touch", "started")
     assert (done.returncode, os.listdir(tmp_path)) == (1, ["out.zst"])
     assert b"--force replaces it" in done.stderr
+
+
+def test_an_output_without_its_folder_starts_no_command(tmp_path):
+    """The dump of a database is not begun for nothing."""
+    done = from_command(tmp_path, "touch", "started", options=("-o", "nowhere/out.zst"))
+    assert (done.returncode, (tmp_path / "started").exists()) == (1, False)
+    assert lines_of(done) == ["mpp: command touch: 'nowhere/out.zst': No such file or directory"]
 
 
 def test_a_pipeline_that_fails_ends_the_command(tmp_path):
