@@ -156,7 +156,7 @@ class WorkerPool:
         self.template: Template | None = None
         if self.method == "template":
             try:
-                self.template = Template(initializer, initargs, name, counter_names)
+                self.template = Template(initializer, initargs, name)
             except BaseException:
                 self.slots.close()
                 raise
@@ -174,11 +174,10 @@ class WorkerPool:
         worker: Worker | None = None
         try:
             worker = self._equip(worker_id, slot, child_fds)
-            log_level = logging.root.level
+            arguments = (slot, self._counter_names, logging.root.level)
             if self.template is not None and self.template.is_alive:
-                self.template.request_worker(worker_id, slot, log_level, child_fds)
+                self.template.request_worker(worker_id, arguments, child_fds)
             else:
-                arguments = (slot, self._counter_names, log_level)
                 self._start_by_context(worker, arguments, child_fds, stages)
         except BaseException:
             if worker is not None:
