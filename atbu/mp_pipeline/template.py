@@ -27,8 +27,8 @@ from .fork_guard import OwnedDescriptor, disown, own
 from .worker_main import InheritedDescriptor, WorkerSpec, leave_signals_to_the_parent, run_worker
 
 # A request or report is a small tuple, but for the names of counters, which may be long; descriptors do not count.
-# About what the kernel lets a packet have (net.core.wmem_default); memory that is not filled costs nothing.
-_MESSAGE_BYTES = 192 * 1024
+# Less than the kernel lets a packet have (net.core.wmem_default), and than malloc asks the kernel for (128 KiB).
+_MESSAGE_BYTES = 96 * 1024
 
 
 def is_single_threaded() -> bool:
