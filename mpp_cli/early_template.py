@@ -21,7 +21,7 @@ from mpp_stages.builtin import LIBRARIES, PIPELINES, STAGES
 from atbu.mp_pipeline.template import Template, is_single_threaded
 
 from .exit_codes import note_all_is_ours
-from .run_options import COUNTERS, RunOptions
+from .run_options import RunOptions
 from .stdio import Stdio
 
 
@@ -39,7 +39,7 @@ def early_template(options: RunOptions, stdio: Stdio) -> Iterator[Template | Non
         stdio.take_stdin()
     for name in ("atbu.mp_pipeline.worker_main", *_stage_modules(options)):
         importlib.import_module(name)
-    template = Template(None, (), options.pipeline, COUNTERS, partial(_import_all, LIBRARIES.get(options.pipeline, ())))
+    template = Template(None, (), options.pipeline, partial(_import_all, LIBRARIES.get(options.pipeline, ())))
     try:
         yield template
     finally:

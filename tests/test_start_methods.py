@@ -256,7 +256,7 @@ def _prepare() -> None:
 
 def test_a_template_may_be_started_before_its_pipeline() -> None:
     """Its workers have what it prepared, also where that failed half-way, and it ends with the pipeline."""
-    template = Template(None, (), "early", (), _prepare)
+    template = Template(None, (), "early", _prepare)
     with MultiprocessingPipeline([CallStage(_parent_and_mark)], template=template) as pipeline:
         assert result(pipeline.submit(CallItem())).answer == (template.pid, "yes")
     assert not template.is_alive
@@ -264,12 +264,10 @@ def test_a_template_may_be_started_before_its_pipeline() -> None:
     assert "PREPARED" not in os.environ
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"serial": True}, {"process_initfunc": print}, {"process_initargs": (1,)}, {"counters": ["c"]}]
-)
+@pytest.mark.parametrize("arguments", [{"serial": True}, {"process_initfunc": print}, {"process_initargs": (1,)}])
 def test_a_template_that_was_started_without_an_initialiser_takes_none(arguments: dict[str, Any]) -> None:
     """It would have to be run before the template was forked."""
-    template = Template(None, (), "early", ())
+    template = Template(None, (), "early")
     try:
         with pytest.raises(InvalidFunctionArgument, match="template"):
             MultiprocessingPipeline([], template=template, **arguments)

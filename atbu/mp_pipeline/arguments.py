@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from .exception import InvalidFunctionArgument
 from .shared_slots import MAX_COUNTERS
-
-if TYPE_CHECKING:
-    from .template import Template
 
 
 def check_arguments(
@@ -32,15 +28,9 @@ def check_arguments(
         raise InvalidFunctionArgument(f"counters must be a list of at most {MAX_COUNTERS} names, each of them once")
 
 
-def check_template(
-    template: Template | None, initfunc: object, initargs: tuple[object, ...], serial: bool, counters: Sequence[str]
-) -> None:
+def check_template(template: object, initfunc: object, initargs: tuple[object, ...], serial: bool) -> None:
     """Raises InvalidFunctionArgument where a template that was started before cannot do what is asked."""
-    if template is None:
-        return
-    if tuple(counters) != template.counter_names:
-        raise InvalidFunctionArgument(f"template was started with the counters {template.counter_names}: say the same")
-    if serial or initfunc is not None or initargs:
+    if template is not None and (serial or initfunc is not None or initargs):
         raise InvalidFunctionArgument(
             "template starts workers, and was started without an initialiser: leave out serial, process_initfunc and "
             "process_initargs, or template"

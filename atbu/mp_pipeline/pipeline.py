@@ -105,7 +105,7 @@ class MultiprocessingPipeline:
         template: Template | None = None,
     ) -> None:
         check_arguments(stages, max_simultaneous_work_items, max_pending, grace_s, counters)
-        check_template(template, process_initfunc, process_initargs, serial, counters)
+        check_template(template, process_initfunc, process_initargs, serial)
         self.name = name
         self._stages: list[PipelineStage] = [] if stages is None else stages
         for number, stage in enumerate(self._stages):

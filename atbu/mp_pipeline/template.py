@@ -1,8 +1,8 @@
 """The template: a process forked while the parent has one thread, which forks the workers.
 
-    parent ── ("start", id, slot, level) + descriptors ──▶ template ── fork ──▶ worker
-    parent ◀── ("started", id, pid) + pidfd ────────────── template
-    parent ◀── ("exited", pid, exit code) ──────────────── template (it is their parent, so only it can tell)
+    parent ── ("start", id, arguments) + descriptors ──▶ template ── fork ──▶ worker
+    parent ◀── ("started", id, pid) + pidfd ──────────── template
+    parent ◀── ("exited", pid, exit code) ────────────── template (it is their parent, so only it can tell)
 
 A fork of the parent itself would be unsafe as soon as the pipeline's own thread runs; the template never has
 more than one. It has the program's modules and the initialiser's arguments as they were at construction. What only
@@ -27,8 +27,9 @@ from .channel import MAX_DESCRIPTORS
 from .child_signals import leave_signals_to_the_parent
 from .fork_guard import OwnedDescriptor, disown, own
 
-# A request or report is a small tuple; descriptors do not count.
-_MESSAGE_BYTES = 4096
+# A request or report is a small tuple, but for the names of counters, which may be long; descriptors do not count.
+# Less than the kernel lets a packet have (net.core.wmem_default), and than malloc asks the kernel for (128 KiB).
+_MESSAGE_BYTES = 96 * 1024
 
 
 def is_single_threaded() -> bool:
@@ -46,7 +47,6 @@ class Template:
         initializer: What each worker calls first; inherited, so it need not be picklable.
         initargs: Its arguments, inherited too.
         name: The pipeline's, for the names of the workers.
-        counter_names: The pipeline's counters; inherited, for they may be longer than a request.
         prepare: Called in the template before it forks its first worker, for imports. It must start no thread, and
             nothing depends on it: what it raises is left for the workers to find.
     """
@@ -56,10 +56,8 @@ class Template:
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         name: str,
-        counter_names: tuple[str, ...],
         prepare: Callable[[], object] | None = None,
     ) -> None:
-        self.counter_names = counter_names
         parents, templates = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in (sys.stdout, sys.stderr):
             # else what is buffered now would be written once more by every worker
@@ -76,7 +74,7 @@ class Template:
             templates.close()
             raise
         if self.pid == 0:
-            _serve_and_exit(templates, parent_pid, (initializer, initargs, name, counter_names), prepare)
+            _serve_and_exit(templates, parent_pid, initializer, initargs, name, prepare)
         templates.close()
         self._socket = parents
         try:
@@ -94,9 +92,9 @@ class Template:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def request_worker(self, worker_id: int, slot: int, log_level: int, fds: list[int]) -> None:
+    def request_worker(self, worker_id: int, arguments: tuple[Any, ...], fds: list[int]) -> None:
         """Ask for a worker; the answer comes by :meth:`receive`. Raises OSError when the template is gone."""
-        message = pickle.dumps(("start", worker_id, slot, log_level))
+        message = pickle.dumps(("start", worker_id, arguments))
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         self._socket.sendmsg([message], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
@@ -145,11 +143,13 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     return message, fds.tolist()
 
 
-_Inherited = tuple[Callable[..., object] | None, tuple[Any, ...], str, tuple[str, ...]]
-
-
 def _serve_and_exit(
-    sock: socket.socket, parent_pid: int, inherited: _Inherited, prepare: Callable[[], object] | None
+    sock: socket.socket,
+    parent_pid: int,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    name: str,
+    prepare: Callable[[], object] | None,
 ) -> None:
     """The template process: never returns, whatever happens."""
     status = 1
@@ -162,7 +162,7 @@ def _serve_and_exit(
             with contextlib.suppress(Exception):
                 prepare()
         gc.freeze()  # the parent's objects stay in pages shared with the workers
-        _TemplateLoop(sock, parent_pid, inherited).run()
+        _TemplateLoop(sock, parent_pid, initializer, initargs, name).run()
         status = 0
     except BaseException:  # noqa: BLE001 - it must not return into the parent's code
         import traceback
@@ -175,10 +175,19 @@ def _serve_and_exit(
 class _TemplateLoop:
     """Forks workers on request and reports their ends, until the parent is gone."""
 
-    def __init__(self, sock: socket.socket, parent_pid: int, inherited: _Inherited) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        parent_pid: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        name: str,
+    ) -> None:
         self._socket = sock
         self._parent_pid = parent_pid
-        self._initializer, self._initargs, self._name, self._counter_names = inherited
+        self._initializer = initializer
+        self._initargs = initargs
+        self._name = name
         self._children: dict[int, tuple[int, OwnedDescriptor]] = {}
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -198,14 +207,14 @@ class _TemplateLoop:
                 self._start(pickle.loads(message), fds)
 
     def _start(self, request: tuple[Any, ...], fds: list[int]) -> None:
-        _, worker_id, slot, log_level = request
+        _, worker_id, arguments = request
         try:
             pid = os.fork()
         except OSError as ex:
             self._report(("failed", worker_id, str(ex)), [])
             pid = -1
         if pid == 0:
-            self._be_worker(worker_id, slot, log_level, fds)
+            self._be_worker(worker_id, arguments, fds)
         for fd in fds:
             os.close(fd)
         if pid < 0:
@@ -227,7 +236,7 @@ class _TemplateLoop:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone: run() will see it
             self._socket.sendmsg([pickle.dumps(report)], rights)
 
-    def _be_worker(self, worker_id: int, slot: int, log_level: int, fds: list[int]) -> None:
+    def _be_worker(self, worker_id: int, arguments: tuple[Any, ...], fds: list[int]) -> None:
         """In the forked worker: behave as a process of multiprocessing, then exit."""
         import atexit
         import multiprocessing.util
@@ -237,8 +246,9 @@ class _TemplateLoop:
         exitcode = 1
         try:
             gc.unfreeze()
+            slot, counter_names, log_level = arguments
             own_fds = tuple(InheritedDescriptor(fd) for fd in fds)
-            spec = WorkerSpec(own_fds, slot, self._counter_names, log_level, self._initializer, self._initargs)
+            spec = WorkerSpec(own_fds, slot, counter_names, log_level, self._initializer, self._initargs)
             process = multiprocessing.Process(
                 target=run_worker, args=(spec,), name=f"MpPipeline-{self._name}-worker-{worker_id}"
             )

@@ -134,7 +134,7 @@ class WorkerPool:
         initargs: Its arguments.
         name: The pipeline's.
         counter_names: The pipeline's counters.
-        template: One that was forked before, with the same name and counters, and no initialiser; ours from now on.
+        template: One that was forked before, with the same name and no initialiser; ours from now on.
 
     Raises:
         InvalidFunctionArgument: the initialiser cannot reach a worker.
@@ -161,7 +161,7 @@ class WorkerPool:
         self._news: list[tuple[Worker, bool]] = []
         if template is None and self.method == "template":
             try:
-                template = Template(initializer, initargs, name, counter_names)
+                template = Template(initializer, initargs, name)
             except BaseException:
                 self.slots.close()
                 raise
@@ -182,11 +182,10 @@ class WorkerPool:
         worker: Worker | None = None
         try:
             worker = self._equip(worker_id, slot, child_fds)
-            log_level = logging.root.level
+            arguments = (slot, self._counter_names, logging.root.level)
             if self.template is not None and self.template.is_alive:
-                self.template.request_worker(worker_id, slot, log_level, child_fds)
+                self.template.request_worker(worker_id, arguments, child_fds)
             else:
-                arguments = (slot, self._counter_names, log_level)
                 self._start_by_context(worker, arguments, child_fds, stages)
         except BaseException:
             if worker is not None:
