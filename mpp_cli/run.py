@@ -46,8 +46,6 @@ _COLLECT_AFTER: Final = 50_000
 _SWITCH_S: Final = 0.0005
 #: So many named inputs are work for more than one worker, however small they are.
 _MANY_INPUTS: Final = 64
-#: Submitted for each that can be worked on, so that no worker waits for the next while this one publishes.
-_UNITS_AHEAD: Final = 2
 
 
 def run(options: RunOptions, stdio: Stdio, template: Template | None = None) -> int:
@@ -191,7 +189,7 @@ def _run_batch(
         make_reporter(_mode(options, stdio, goes_to_stdout)),
         BatchSettings(
             # One writer on standard output: one input after another.
-            window=1 if goes_to_stdout else _UNITS_AHEAD * jobs,
+            window=1 if goes_to_stdout else _units_at_once(jobs),
             workers=jobs,
             small_bytes=-1 if stage_for_small_files is None else stage_for_small_files.limit_bytes,
             keep_order=options.keep_order or goes_to_stdout,
@@ -240,6 +238,14 @@ def _source_remover(options: RunOptions) -> SourceRemover | None:
     from .remove_source import SourceRemover  # few runs remove anything
 
     return SourceRemover(options.output_dir)
+
+
+def _units_at_once(jobs: int) -> int:
+    """How many submissions are under way: half as many again as are worked on.
+
+    So no worker waits for the next while this process publishes. More would only be held in memory.
+    """
+    return jobs + (jobs + 1) // 2
 
 
 def _stage_for_small_files(stages: list[PipelineStage]) -> SmallFilesStage | None:

@@ -18,15 +18,12 @@ import atexit
 import contextlib
 import itertools
 import os
-import queue
 import sys
 import threading
 import warnings
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from concurrent.futures._base import FINISHED
 from typing import Any
 
 from .arguments import check_arguments, check_template
@@ -34,6 +31,7 @@ from .cpus import usable_cpus
 from .engine import LONGEST_WAIT_S, Engine
 from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
 from .item_future import ItemFuture
+from .mapping import as_completed, in_order
 from .runs import Entry, check_timeout
 from .scheduler import Scheduler
 from .shared_slots import SharedSlots
@@ -276,39 +274,8 @@ class MultiprocessingPipeline:
             raise InvalidStateError("map would wait for items on the pipeline's own thread, which they need to end")
         if self._max_pending is not None:
             bound = min(bound, self._max_pending)
-        return self._map_ordered(iter(work_items), bound) if ordered else self._map_completed(iter(work_items), bound)
-
-    def _map_ordered(self, work_items: Iterator[PipelineWorkItem], bound: int) -> Iterator[PipelineWorkItem]:
-        pending: deque[Future[Any]] = deque()
-        try:
-            for item in work_items:
-                # done(), without its lock: what is missed here is seen the next time
-                while pending and (len(pending) >= bound or pending[0]._state == FINISHED):
-                    yield pending.popleft().result()
-                pending.append(self.submit(item))
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-    def _map_completed(self, work_items: Iterator[PipelineWorkItem], bound: int) -> Iterator[PipelineWorkItem]:
-        pending: set[Future[Any]] = set()
-        # Not concurrent.futures.wait(): it takes every future's lock for each that has ended.
-        done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        try:
-            for item in work_items:
-                while len(pending) >= bound or not done.empty():
-                    pending.discard(future := done.get())
-                    yield future.result()
-                pending.add(future := self.submit(item))
-                future.add_done_callback(done.put)
-            while pending:
-                pending.discard(future := done.get())
-                yield future.result()
-        finally:
-            for future in pending:
-                future.cancel()
+        results = in_order if ordered else as_completed
+        return results(self.submit, iter(work_items), bound)
 
     def shutdown(self, wait: bool = True, cancel_pending: bool = False) -> None:
         """Refuse new items, finish those that are in the pipeline, end the workers. Any number of times.

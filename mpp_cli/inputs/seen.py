@@ -8,7 +8,7 @@ from typing import Final
 _KEY_BYTES: Final = 7
 _NOT_IN_KEY: Final = 8
 _MASK: Final = (1 << 64) - 1
-_FIRST_BUCKETS: Final = 1 << 12
+_FIRST_BUCKETS: Final = 1 << 11
 #: So many names a bucket has on average before there is one more: few enough to be searched in no time.
 _NAMES_PER_BUCKET: Final = 64
 
