@@ -30,7 +30,7 @@ _FIRST_S_PER_BYTE: Final = 5e-9
 #: How much the last batch counts.
 _GAIN: Final = 0.3
 #: How many files are looked at before they are begun, to find the long ones.
-LOOK_AHEAD: Final = 384
+LOOK_AHEAD: Final = 256
 
 
 class Entry:
