@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # nohup and background jobs ignore them, and so would every program that a test starts.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     # Capturing is off now, so this is where people look.
     stderr = os.fdopen(os.dup(2), "w")
     signal.signal(signal.SIGALRM, _fail_the_hanging_test)
