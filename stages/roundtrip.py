@@ -14,11 +14,12 @@ from __future__ import annotations
 import functools
 import io
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from atbu.mp_pipeline.exception import PipelineError
+
+from .buffers import new_buffer
 
 if TYPE_CHECKING:
     import hashlib
@@ -120,31 +121,41 @@ class _Copies(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         n = self._writer.write(data)
-        self._handover.put(bytes(data))
+        self._handover.put(memoryview(data).cast("B"))
         return n
 
 
 class _Handover(io.RawIOBase):
-    """Bytes on their way to the decoder: the compressor's thread puts them in, the decoder's reads them as a file."""
+    """Bytes on their way to the decoder: the compressor's thread puts them in, the decoder's reads them as a file.
+
+    They wait in one buffer that is used round and round. Objects of all sizes, made on one thread and freed on another,
+    would have the C library keep more and more memory.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._condition = threading.Condition()
-        self._waiting: deque[bytes] = deque()
+        self._ring = new_buffer(_MAX_WAITING_BYTES)
+        self._start = 0
         self._waiting_bytes = 0
         self._has_writer = True
         self._has_reader = True
         self._is_abandoned = False
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: memoryview) -> None:
         """Give the decoder more; waits while it has enough. What nobody reads any more is dropped."""
-        with self._condition:
-            while self._waiting_bytes > _MAX_WAITING_BYTES and self._has_reader:
-                self._condition.wait()
-            if self._has_reader:
-                self._waiting.append(data)
-                self._waiting_bytes += len(data)
+        while data:
+            with self._condition:
+                while self._waiting_bytes == _MAX_WAITING_BYTES and self._has_reader:
+                    self._condition.wait()
+                if not self._has_reader:
+                    return
+                end = (self._start + self._waiting_bytes) % _MAX_WAITING_BYTES
+                n = min(len(data), _MAX_WAITING_BYTES - self._waiting_bytes, _MAX_WAITING_BYTES - end)
+                self._ring[end : end + n] = data[:n]
+                self._waiting_bytes += n
                 self._condition.notify_all()
+            data = data[n:]
 
     def end(self) -> None:
         """There is no more to come."""
@@ -170,19 +181,16 @@ class _Handover(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
         with self._condition:
-            while not (self._waiting or not self._has_writer or self._is_abandoned):
+            while not (self._waiting_bytes or not self._has_writer or self._is_abandoned):
                 self._condition.wait()
             if self._is_abandoned:
                 raise BrokenPipeError("the compressor has failed")  # its own error is the one that is told
-            if not self._waiting:
-                return 0
-            portion = self._waiting.popleft()
-            n = min(len(view), len(portion))
-            if n < len(portion):
-                self._waiting.appendleft(portion[n:])
+            n = min(len(view), self._waiting_bytes, _MAX_WAITING_BYTES - self._start)
+            view[:n] = self._ring[self._start : self._start + n]
             self._waiting_bytes -= n
+            # From the front again where nothing waits: a decoder that keeps up needs little of the buffer.
+            self._start = (self._start + n) % _MAX_WAITING_BYTES if self._waiting_bytes else 0
             self._condition.notify_all()
-        view[:n] = portion[:n]
         return n
 
 

@@ -198,7 +198,7 @@ def options(**changes: Any) -> RunOptions:
         ({"inputs": ("-",), "files_from": __file__}, "give -o -"),
         ({"inputs": (), "files_from": "/nowhere/list"}, "--files-from: '/nowhere/list' is not there"),
         ({"inputs": (), "files_from": os.path.dirname(__file__)}, "is a folder, not a list"),
-        ({"inputs": ("-",), "output_dir": "d"}, "give -o -"),
+        ({"inputs": ("-",), "output_dir": "d"}, "give -o FILE"),
         ({"inputs": ("-",), "remove_source": True}, "--remove-source"),
         ({"output": "-", "remove_source": True}, "--remove-source"),
         ({"output": "-", "skip_existing": True}, "--skip-existing"),
