@@ -68,7 +68,9 @@ def run(rounds: int, _seconds: float) -> list[Row]:
         usages: dict[str, list[programs.Usage]] = {name: [] for name in commands}
         sizes = {}
         for number in range(rounds):
-            for name, command in commands.items():
+            # There and back, so that none has the same one before it every time: who has heated the processor, whose
+            # output has to be freed.
+            for name, command in list(commands.items())[:: -1 if number % 2 else 1]:
                 usages[name].append(programs.usage(command, archive, output))
                 if not number:
                     _check(zstd, archive, output)
