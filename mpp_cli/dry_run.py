@@ -5,6 +5,8 @@ from __future__ import annotations
 import select
 from collections.abc import Iterator
 
+from mpp_stages.commit import wait_until_ready
+
 from . import exit_codes
 from .errors import shown
 from .failures import failure_line
@@ -23,7 +25,7 @@ def show_plans(maker: JobMaker, output: str | None, stdio: Stdio) -> int:
 def _lines(maker: JobMaker, output: str | None, failed: list[str]) -> Iterator[str]:
     for plan in maker.plans():
         if isinstance(plan, NotYet):
-            select.select([plan.descriptor], [], [])
+            wait_until_ready(plan.descriptor, select.POLLIN)
         elif isinstance(plan, Plan):
             target = (output or "stdout") if plan.target is None else plan.target.shown
             yield f"{shown(plan.name)} -> {shown('stdout' if target == '-' else target)}"

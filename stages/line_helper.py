@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import pickle
-import select
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import IO, Final
 from atbu.mp_pipeline.exception import PipelineError
 from atbu.mp_pipeline.fork_guard import OwnedDescriptor
 from atbu.mp_pipeline.lifeline import end_with_parent
+from atbu.mp_pipeline.template import is_readable
 
 from .buffers import keep_freed_memory
 from .functions import filtered_lines
@@ -96,7 +96,7 @@ class LineHelper:
 
     def is_ready(self) -> bool:
         """Whether its greeting or its next result has begun to come."""
-        return bool(select.select([self._back], [], [], 0)[0])
+        return is_readable(self._back.fileno(), 0)
 
     def _send(self, block: bytes) -> None:
         with self._explained():

@@ -7,7 +7,6 @@ import fcntl
 import gc
 import marshal
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from atbu.mp_pipeline.fork_guard import OwnedDescriptor
-from atbu.mp_pipeline.template import is_single_threaded
+from atbu.mp_pipeline.template import is_readable, is_single_threaded
 
 from .errors import ProgramFailed
 from .process_table import processes
@@ -180,7 +179,7 @@ class SupervisedProgram:
             with contextlib.suppress(OSError):
                 os.write(self._control.fileno(), LEAVE_THE_REST)
         self._control.close()
-        if not select.select([self._pidfd.fileno()], [], [], _END_WAIT_S)[0]:
+        if not is_readable(self._pidfd.fileno(), _END_WAIT_S):
             self._is_lost = True
             signal.pidfd_send_signal(self._pidfd.fileno(), signal.SIGKILL)
         if self._is_lost:

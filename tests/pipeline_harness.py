@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import resource
 import select
 import signal
 import time
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from atbu.mp_pipeline.mp_pipeline import MultiprocessingPipeline, PipelineWorkItem, SubprocessPipelineStage
 
@@ -25,6 +28,8 @@ SPAWN = "spawn"
 SERIAL = "serial"
 # How workers come to life where the program has chosen nothing and has one thread.
 DEFAULT = TEMPLATE
+# What select() takes.
+_FD_SETSIZE = 1024
 
 
 @contextlib.contextmanager
@@ -174,3 +179,21 @@ def wait_stopped(pid: int) -> None:
         # the kernel tells nobody but the parent, which this process need not be
         assert time.monotonic() < deadline, f"process {pid} was never stopped"
         os.sched_yield()
+
+
+@contextlib.contextmanager
+def no_low_descriptor_free() -> Iterator[None]:
+    """Be a program whose next descriptor is beyond what select() takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2 * _FD_SETSIZE:
+        pytest.skip(f"this process may not open more than {hard} files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * _FD_SETSIZE), hard))
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        while held[-1] < _FD_SETSIZE:
+            held.append(os.dup(held[0]))
+        yield
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

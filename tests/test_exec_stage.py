@@ -14,6 +14,7 @@ from mpp_stages import program_pump
 from mpp_stages.byte_stage import ByteStage
 from mpp_stages.errors import ProgramFailed
 from mpp_stages.exec import ExecStage
+from pipeline_harness import no_low_descriptor_free
 
 from atbu.mp_pipeline.exception import PipeConnectionAborted
 
@@ -131,6 +132,13 @@ def test_folder_and_variables(tmp_path):
     expected = f"a = b\n{tmp_path}\n{os.environ['HOME']}\n".encode()
     assert through(ExecStage(["tool"], cwd=str(tmp_path), env=env), b"") == expected
     assert through(ExecStage(["bin/tool"], cwd=str(tmp_path), env={"GREETING": "a = b"}), b"") == expected
+
+
+@all_runners
+def test_a_program_may_have_a_thousand_files_open(tmp_path, runner):
+    """The descriptors by which it is minded then have numbers that select() does not take."""
+    with no_low_descriptor_free():
+        assert made_of(ExecStage(["cat"]), b"data", tmp_path, runner) == b"data"
 
 
 def test_arguments_are_no_shell_words(tmp_path):

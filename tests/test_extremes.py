@@ -12,33 +12,12 @@ from collections.abc import Iterator
 
 import chain_stages as work
 import pytest
-from pipeline_harness import TEMPLATE, pipeline_on, result
+from pipeline_harness import TEMPLATE, no_low_descriptor_free, pipeline_on, result
 from pipeline_stages import Item, chain, process_stage, thread_stage
 
 from atbu.mp_pipeline.item_future import ItemFuture
 from atbu.mp_pipeline.mp_pipeline import PipelineBroken
 from atbu.mp_pipeline.runs import Entry
-
-# What select() takes.
-_FD_SETSIZE = 1024
-
-
-@contextlib.contextmanager
-def no_low_descriptor_free() -> Iterator[None]:
-    """Be a program whose next descriptor is beyond what select() takes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 2 * _FD_SETSIZE:
-        pytest.skip(f"this process may not open more than {hard} files")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * _FD_SETSIZE), hard))
-    held = [os.open(os.devnull, os.O_RDONLY)]
-    try:
-        while held[-1] < _FD_SETSIZE:
-            held.append(os.dup(held[0]))
-        yield
-    finally:
-        for fd in held:
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_program_may_have_a_thousand_files_open() -> None:

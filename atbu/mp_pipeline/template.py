@@ -100,7 +100,7 @@ class Template:
 
     def receive(self, timeout_s: float = 0.0) -> tuple[tuple[Any, ...], list[int]] | None:
         """The next report and its descriptors, or None when there is none in time. EOFError: the template is gone."""
-        if not _is_readable(self._socket.fileno(), timeout_s):
+        if not is_readable(self._socket.fileno(), timeout_s):
             return None
         try:
             message, fds = _receive(self._socket)
@@ -117,7 +117,7 @@ class Template:
         self._socket.close()
         if self._pidfd.fileno() < 0:
             return
-        if not _is_readable(self._pidfd.fileno(), grace_s):
+        if not is_readable(self._pidfd.fileno(), grace_s):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd.fileno(), signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):  # the program has a wait() of its own
@@ -125,7 +125,7 @@ class Template:
         self._pidfd.close()
 
 
-def _is_readable(fd: int, timeout_s: float) -> bool:
+def is_readable(fd: int, timeout_s: float) -> bool:
     """Whether there is something to read in time. Not by select(), which knows no descriptor beyond 1023."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
