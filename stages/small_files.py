@@ -110,7 +110,8 @@ class FileBatch(PipelineWorkItem):
     def __getstate__(self) -> dict[str, Any]:
         # As one text, for a pickle takes each of many in its hands, when it is made and when it is read. No name or
         # path has a zero byte in it.
-        return self.__dict__ | {"_files": "\0".join(chain.from_iterable(self._files))}
+        files = self._files
+        return self.__dict__ | {"_files": files if isinstance(files, str) else "\0".join(chain.from_iterable(files))}
 
     @property
     def name(self) -> str:
