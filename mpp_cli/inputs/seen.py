@@ -39,13 +39,9 @@ class SeenNames:
 
     def add(self, name: str) -> bool:
         """Remember ``name``; say whether it is new."""
-        hashed = hash(name) & _MASK
-        number = hashed & self._mask
-        if number < self._num_split:
-            number = hashed & (2 * self._mask + 1)
-        key = (hashed >> _NOT_IN_KEY).to_bytes(_KEY_BYTES, "little")
+        number, key = self._place_of(name)
         bucket = self._buckets[number]
-        if (place := bucket.find(key)) >= 0 and _is_in(bucket, key, place):
+        if _is_in(bucket, key):
             return False
         self._buckets[number] = bucket + key
         self._count += 1
@@ -54,13 +50,16 @@ class SeenNames:
         return True
 
     def __contains__(self, name: str) -> bool:
+        number, key = self._place_of(name)
+        return _is_in(self._buckets[number], key)
+
+    def _place_of(self, name: str) -> tuple[int, bytes]:
+        """The number of its bucket, and what stands for it there."""
         hashed = hash(name) & _MASK
         number = hashed & self._mask
         if number < self._num_split:
             number = hashed & (2 * self._mask + 1)
-        key = (hashed >> _NOT_IN_KEY).to_bytes(_KEY_BYTES, "little")
-        bucket = self._buckets[number]
-        return (place := bucket.find(key)) >= 0 and _is_in(bucket, key, place)
+        return number, (hashed >> _NOT_IN_KEY).to_bytes(_KEY_BYTES, "little")
 
     def _split_one(self) -> None:
         """Have the next bucket in turn share its hashes with a new one, by one more of their bits."""
@@ -79,8 +78,9 @@ class SeenNames:
             self._num_split = 0
 
 
-def _is_in(bucket: bytes, key: bytes, place: int) -> bool:
+def _is_in(bucket: bytes, key: bytes) -> bool:
     """Whether ``key`` stands in its bucket, and not in the end of one and the beginning of the next."""
+    place = bucket.find(key)
     while place >= 0 and place % _KEY_BYTES:
         place = bucket.find(key, place + 1)
     return place >= 0
