@@ -210,6 +210,8 @@ def _run_batch(
         )
         outcome = batch.run()
         figures = batch.figures()
+        if not stop.count:
+            sweeper.finish()
     finally:
         batch.close()
         stop.close()

@@ -79,13 +79,27 @@ def sweep(folder: str, max_entries: int | None = None) -> int:
         folder: Its path.
         max_entries: Look at no more names than this; None: at all of them.
     """
-    return sweep_and_look(folder, max_entries, "")[0]
+    return sweep_and_look(folder, max_entries, "").removed
 
 
-def sweep_and_look(folder: str, max_entries: int | None, suffix: str) -> tuple[int, bool]:
-    """As :func:`sweep`; says too whether it has seen all names, and none of them ends with ``suffix``."""
+class Look(NamedTuple):
+    """What a sweep has seen of a folder.
+
+    Attributes:
+        removed: How many temporaries of dead runs were there.
+        saw_all: Whether it has seen all names; also of a folder that cannot be listed, where there is nothing to do.
+        is_without: Whether it has, and none of them ends with the suffix.
+    """
+
+    removed: int
+    saw_all: bool
+    is_without: bool
+
+
+def sweep_and_look(folder: str, max_entries: int | None, suffix: str) -> Look:
+    """As :func:`sweep`; says too what is there."""
     removed = 0
-    is_without = False
+    saw_all, is_without = True, False
     with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
         has_such = False
         for entry in itertools.islice(entries, max_entries):
@@ -99,8 +113,9 @@ def sweep_and_look(folder: str, max_entries: int | None, suffix: str) -> tuple[i
                         removed += 1
             else:
                 has_such = True
-        is_without = not has_such and next(entries, None) is None
-    return removed, is_without
+        saw_all = next(entries, None) is None
+        is_without = saw_all and not has_such
+    return Look(removed, saw_all, is_without)
 
 
 @functools.cache

@@ -22,6 +22,8 @@ from mpp_stages.temporaries import (
     temporary_beside,
 )
 
+from mpp_cli import sweeping
+
 NAME_IT = "import sys; from mpp_stages.temporaries import temporary_beside; print(temporary_beside(sys.argv[1]))"
 
 
@@ -99,18 +101,31 @@ def test_a_sweep_looks_at_no_more_names_than_it_may(tmp_path):
     assert sweep(str(tmp_path), max_entries=1) == 1
 
 
+@pytest.mark.parametrize("is_thorough", [False, True])
+def test_a_run_sweeps_the_rest_of_a_large_folder_at_its_end(tmp_path, monkeypatch, is_thorough):
+    """Its first output does not wait for that; a run that need not be thorough leaves the rest."""
+    monkeypatch.setattr(sweeping, "_A_LOOK", 0)
+    monkeypatch.setattr(sweeping, "_A_LONG_LOOK", 0)
+    dead = made_by_a_dead_run(tmp_path)
+    sweeper = sweeping.Sweeper(is_thorough=is_thorough)
+    assert not sweeper.enter(str(tmp_path), ".zst")
+    assert dead.exists()
+    sweeper.finish()
+    assert dead.exists() != is_thorough
+
+
 def test_a_sweep_tells_whether_no_name_ends_so(tmp_path):
     """Only if it has seen them all; temporaries count nothing, whosever they are."""
     made_by_a_dead_run(tmp_path)
     Path(temporary_beside(f"{tmp_path}/x.zst")).touch()
     (tmp_path / "x").touch()
-    assert sweep_and_look(str(tmp_path), None, ".zst") == (1, True)
-    assert sweep_and_look(str(tmp_path), 2, ".zst") == (0, True)
-    assert sweep_and_look(str(tmp_path), 1, ".zst") == (0, False)
-    assert sweep_and_look(str(tmp_path), None, "") == (0, False)
+    assert sweep_and_look(str(tmp_path), None, ".zst") == (1, True, True)
+    assert sweep_and_look(str(tmp_path), 2, ".zst") == (0, True, True)
+    assert sweep_and_look(str(tmp_path), 1, ".zst") == (0, False, False)
+    assert sweep_and_look(str(tmp_path), None, "") == (0, True, False)
     (tmp_path / "y.zst").symlink_to("nowhere")
-    assert sweep_and_look(str(tmp_path), None, ".zst") == (0, False)
-    assert sweep_and_look(str(tmp_path / "missing"), None, ".zst") == (0, False)
+    assert sweep_and_look(str(tmp_path), None, ".zst") == (0, True, False)
+    assert sweep_and_look(str(tmp_path / "missing"), None, ".zst") == (0, True, False)
 
 
 @pytest.mark.parametrize("place", ["missing", "file"])
