@@ -131,8 +131,8 @@ class _Supervisor:
         for signum in _NOT_FOR_US:
             if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup is meant for the program too
                 signal.signal(signum, _no_op)  # a handler, for it ends with execve()
-        signal.signal(signal.SIGCHLD, _no_op)
-        signal.signal(signal.SIGTSTP, self._note_stop)
+        for signum in (signal.SIGCHLD, signal.SIGTSTP, signal.SIGCONT):  # they wake us
+            signal.signal(signum, _no_op)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
@@ -179,7 +179,7 @@ class _Supervisor:
                 poll.register(fd, events) if events else _unregister(poll, fd)
             ready = dict(poll.poll(self._errors.timeout_ms()))
             if self._wake in ready:
-                os.read(self._wake, _PIPE_BUF)
+                self._note_signals()
             if self._is_stop_due:
                 self._stop_with_the_others()
             self._errors.move(ready)
@@ -211,15 +211,18 @@ class _Supervisor:
         with contextlib.suppress(OSError):  # whoever wanted to know has gone, and control tells of that
             os.write(self._orders.report, marshal.dumps(report))
 
-    def _note_stop(self, _signum: int, _frame: Any) -> None:
-        self._is_stop_due = True
+    def _note_signals(self) -> None:
+        """What has woken us, in the order in which it came. (Python calls handlers in the order of the numbers.)"""
+        with contextlib.suppress(BlockingIOError):
+            for signum in os.read(self._wake, _PIPE_BUF):
+                if signum in (signal.SIGTSTP, signal.SIGCONT):
+                    self._is_stop_due = signum == signal.SIGTSTP
 
     def _stop_with_the_others(self) -> None:
         """Pass the terminal's stop on to the program's group, stop as all of our own group do, then continue both.
 
         Where the kernel stops nobody (our group is orphaned), nobody stays stopped here either.
         """
-        self._is_stop_due = False
         control = self._orders.control
         self._signal_own_group(signal.SIGTSTP)
         # Whoever started us may be killed while we are stopped: that has to wake us.
@@ -227,10 +230,18 @@ class _Supervisor:
         fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(control, _F_SETSIG, signal.SIGCONT)
         fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
-        if not _has_ended(control):
-            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTSTP)
-            signal.signal(signal.SIGTSTP, self._note_stop)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        # It is pending, and a SIGCONT that comes from now on takes it back: the kernel sees to that. One that has come
+        # before has been noted. So none is missed, after which nobody would continue us.
+        self._note_signals()
+        if not self._is_stop_due or _has_ended(control):
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # drops what is pending
+            signal.signal(signal.SIGTSTP, _no_op)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})  # here we stop, and here we go on
+        signal.signal(signal.SIGTSTP, _no_op)
+        self._is_stop_due = False
         fcntl.fcntl(control, fcntl.F_SETFL, flags)
         self._signal_own_group(signal.SIGCONT)
 

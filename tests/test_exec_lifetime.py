@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,17 @@ def test_ctrl_z_stops_the_programs_and_fg_continues_them(program_in_mpp):
     wait_until(lambda: all(state_of(pid) == "T" for pid in [process.pid, *pids]), "all are stopped again")
     process.kill()
     wait_until_gone(pids)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.001])
+def test_a_stop_that_is_taken_back_at_once_stops_nobody(program_in_mpp, pause_s):
+    """However fast SIGCONT comes after SIGTSTP: a supervisor that stopped itself after it would never go on."""
+    process, pids = program_in_mpp
+    for _ in range(100):
+        os.killpg(process.pid, signal.SIGTSTP)
+        time.sleep(pause_s)  # any moment of the supervisor's way to its own stop
+        os.killpg(process.pid, signal.SIGCONT)
+    wait_until(lambda: all(state_of(pid) == "S" for pid in [process.pid, *pids]), "all go on")
 
 
 def test_a_program_that_ignores_sigterm_is_killed(tmp_path):
