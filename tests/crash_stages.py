@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from failure_clock import say_when
 from pipeline_harness import note_in
 
 from atbu.mp_pipeline.mp_pipeline import PipeConnectionIO, PipelineWorkItem, SubprocessPipelineStage
@@ -40,12 +41,17 @@ class CrashItem(PipelineWorkItem):
         self.at = at
         self.num_stages_done = 0
 
+    @property
+    def moments(self) -> str:
+        """The file in which it is noted when it went wrong."""
+        return f"{self.journal}.{self.name.rpartition('/')[2]}.moments"
+
     def note(self, what: str) -> None:
         note_in(self.journal, f"{self.name} {what}")
 
     def misbehave(self, moment: str) -> Any:
         """What the stage returns: whatever the act makes of it, if this is its moment."""
-        return self.act(self) if self.act is not None and self.at == moment else self
+        return say_when(self.moments, self.act, self) if self.act is not None and self.at == moment else self
 
 
 class ActStage(SubprocessPipelineStage):
@@ -430,24 +436,33 @@ class ChainStage(SubprocessPipelineStage):
             pwi.num_bytes += len(block)
 
 
-class SelfDestructStage(ChainStage):
-    """Sends its pid, then one message which no pipe holds at once; for whoever kills it half-way."""
+class TornFrameStage(ChainStage):
+    """Sends its pid, then one message which no pipe holds at once; SIGUSR1 makes its item misbehave amid that."""
+
+    def perform_stage_work(self, pwi: Any, **kwargs: Any) -> Any:
+        before = signal.signal(signal.SIGUSR1, lambda *_: pwi.misbehave(f"{self.name}:in a frame"))
+        try:
+            return super().perform_stage_work(pwi, **kwargs)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
     def _produce(self) -> Iterator[bytes]:
         yield str(os.getpid()).encode()
         yield LARGE_MESSAGE
 
 
-class KillerStage(ChainStage):
-    """Kills the stage before it when that has sent the first bytes of its large message, then reads on."""
+class TornFrameReaderStage(ChainStage):
+    """Signals to the stage before it when that has sent the first bytes of its large message, then reads on."""
 
     def _read(self, pwi: Any) -> Iterator[bytes]:
-        with PipeConnectionIO(pwi.pipe_in, is_write=False) as reader:
-            pid = int(reader.read())
-            yield reader.read(10)
-            os.kill(pid, signal.SIGKILL)
-            while block := reader.read():
-                yield block
+        # Left to the worker to close: the writer would see that before this stage has failed.
+        reader = PipeConnectionIO(pwi.pipe_in, is_write=False)
+        pid = int(reader.read())
+        yield reader.read(10)
+        pwi.misbehave(f"{self.name}:in a frame")
+        os.kill(pid, signal.SIGUSR1)
+        while block := reader.read():
+            yield block
         pwi.note(f"{self.name} saw a clean end")
 
 
@@ -465,7 +480,7 @@ class EverywhereStage(ChainStage):
 
     def perform_stage_work(self, pwi: Any, **kwargs: Any) -> Any:
         pwi.note(self.name)
-        return pwi.act(self.name)
+        return say_when(pwi.moments, pwi.act, self.name)
 
 
 def die_or_loop(dies: str, loops: str, stage: str) -> None:
@@ -559,6 +574,12 @@ def wait_then_answer_with(fifo: str, patience_s: float | None, num_bytes: int, i
     select.select([fd], [], [], patience_s)
     os.close(fd)
     return answer_with(num_bytes, item)
+
+
+def on_signal(signum: int, act: Act, item: Any) -> Any:
+    """Let a signal do it, whatever the worker does by then."""
+    signal.signal(signum, lambda *_: act(None))
+    return item
 
 
 class BlockingDeterminerStage(ActStage):

@@ -17,6 +17,7 @@ from typing import Any
 import crash_stages as ways
 import pytest
 from crash_stages import ActStage, CrashItem, OnArrival, OnDeparture, OnReturn, ThreadActStage, VictimStage
+from failure_clock import FailureClock, say_when
 from pipeline_harness import (
     DEFAULT,
     FORKSERVER,
@@ -28,6 +29,7 @@ from pipeline_harness import (
     pipeline_on,
     result,
 )
+from ways_to_die import DEATHS, EXIT_STATUSES
 
 from atbu.mp_pipeline.mp_pipeline import (
     MultiprocessingPipeline,
@@ -81,7 +83,7 @@ class Row:
         return victim
 
 
-def died(name: str, how: str, exitcode: int, act: Callable[[Any], Any], **more: Any) -> Row:
+def died(name: str, how: str, exitcode: int, act: Callable[[Any], Any] | None = None, **more: Any) -> Row:
     """A row in which the worker dies in the stage."""
     text = rf"^stage 'act': worker \d+ {how} while it held 'victim'; the item was not retried\."
     facts = {"exitcode": exitcode, "stage": "act", "stage_num": 0, "item": "victim", "retried": 0}
@@ -93,10 +95,22 @@ def with_trap(trap: type, act: Callable[[Any], Any]) -> Callable[[str, Path], Cr
 
     def make(name: str, journal: Path) -> CrashItem:
         item = CrashItem(name, journal)
-        item.user_obj = trap(act)
+        item.user_obj = trap(partial(say_when, item.moments, act))
         return item
 
     return make
+
+
+def before_work(act: Callable[[Any], Any]) -> dict[str, Any]:
+    return {"make": with_trap(OnArrival, act)}
+
+
+def in_work(act: Callable[[Any], Any]) -> dict[str, Any]:
+    return {"act": act}
+
+
+def while_answering(act: Callable[[Any], Any]) -> dict[str, Any]:
+    return {"act": partial(ways.return_trap, OnDeparture, act)}
 
 
 def with_a_lambda(name: str, journal: Path) -> CrashItem:
@@ -129,51 +143,29 @@ def raised(exc_type: str, text: str) -> dict[str, Any]:
     return {"exc_type": exc_type, "exc_text": text}
 
 
+# When a worker dies with an item of its own. As a part of a chain, and half-way through a frame: test_crash_chains.py;
+# while it is idle: test_crash_pool.py.
+MOMENTS = {"before work": before_work, "in work": in_work, "while answering": while_answering}
+SAMPLED_DEATHS = {
+    ("os._exit(0)", "before work"),
+    ("os._exit(3)", "in work"),
+    ("SIGKILL", "in work"),
+    ("SIGSEGV", "in work"),
+    ("os._exit(3)", "while answering"),
+}
+
 ROWS = [
     # The worker dies
-    died("os._exit(0) in work", "ended with exit status 0", 0, partial(ways.exit_at_once, 0)),
-    died("os._exit(3) in work", "ended with exit status 3", 3, partial(ways.exit_at_once, 3), runners=SAMPLED),
-    died(
-        "SIGKILL in work",
-        "was killed by SIGKILL",
-        -signal.SIGKILL,
-        partial(ways.kill_self, signal.SIGKILL),
-        runners=SAMPLED,
+    *(
+        died(f"{death.name} {moment}", death.how, death.exitcode, **happens(death.act), runners=runners)
+        for death in DEATHS
+        for moment, happens in MOMENTS.items()
+        for runners in [SAMPLED if (death.name, moment) in SAMPLED_DEATHS else (DEFAULT,)]
     ),
-    died("SIGTERM in work", "was killed by SIGTERM", -signal.SIGTERM, partial(ways.kill_self, signal.SIGTERM)),
-    died("SIGSEGV in work", "was killed by SIGSEGV", -signal.SIGSEGV, ways.segfault, runners=SAMPLED),
     died("abort in work", "was killed by SIGABRT", -signal.SIGABRT, ways.abort),
     died("stack overflow", "was killed by SIGSEGV", -signal.SIGSEGV, ways.overflow_the_stack),
     died(
         "its end by the lifeline's signal", "was killed by SIGIO", -signal.SIGIO, partial(ways.kill_self, signal.SIGIO)
-    ),
-    died(
-        "SIGKILL before work",
-        "was killed by SIGKILL",
-        -signal.SIGKILL,
-        None,
-        make=with_trap(OnArrival, partial(ways.kill_self, signal.SIGKILL)),
-    ),
-    died(
-        "os._exit(0) before work",
-        "ended with exit status 0",
-        0,
-        None,
-        make=with_trap(OnArrival, partial(ways.exit_at_once, 0)),
-        runners=SAMPLED,
-    ),
-    died(
-        "SIGSEGV while answering",
-        "was killed by SIGSEGV",
-        -signal.SIGSEGV,
-        partial(ways.return_trap, OnDeparture, ways.segfault),
-    ),
-    died(
-        "os._exit(3) while answering",
-        "ended with exit status 3",
-        3,
-        partial(ways.return_trap, OnDeparture, partial(ways.exit_at_once, 3)),
-        runners=SAMPLED,
     ),
     died("an exception whose pickling dies", "ended with exit status 5", 5, partial(ways.fail, ways.FatalToPickle, "")),
     Row(
@@ -192,21 +184,16 @@ ROWS = [
     Row("MemoryError under RLIMIT_AS", MemoryError, "", ways.run_out_of_memory, runners=SAMPLED),
     # It raises
     Row("an error", ValueError, "^so it is$", partial(ways.fail, ValueError, "so it is"), runners=ANYWHERE),
-    Row(
-        "exit(0)",
-        PipelineStageError,
-        "SystemExit: 0$",
-        partial(ways.sys_exit, 0),
-        facts=raised("SystemExit", "0"),
-        runners=ANYWHERE,
-    ),
-    Row(
-        "exit(3)",
-        PipelineStageError,
-        "SystemExit: 3$",
-        partial(ways.sys_exit, 3),
-        facts=raised("SystemExit", "3"),
-        runners=ANYWHERE,
+    *(
+        Row(
+            f"exit({status}) in work",
+            PipelineStageError,
+            f"SystemExit: {status}$",
+            partial(ways.sys_exit, status),
+            facts=raised("SystemExit", str(status)),
+            runners=ANYWHERE,
+        )
+        for status in EXIT_STATUSES
     ),
     Row(
         "KeyboardInterrupt",
@@ -248,10 +235,9 @@ ROWS = [
         runners=ANYWHERE,
     ),
     pickling("a result that cannot be pickled", "the result", act=ways.return_a_lambda, runners=(*SAMPLED, SERIAL)),
-    pickling(
-        "a result whose pickling exits",
-        "the result",
-        act=partial(ways.return_trap, OnDeparture, partial(ways.sys_exit, 3)),
+    *(
+        pickling(f"exit({status}) while answering", "the result", **while_answering(partial(ways.sys_exit, status)))
+        for status in EXIT_STATUSES
     ),
     pickling(
         "a result that cannot be unpickled in the parent",
@@ -266,10 +252,9 @@ ROWS = [
     ),
     # What cannot be sent
     pickling("an item that cannot be pickled", "the item", make=with_a_lambda, runners=(*SAMPLED, SERIAL)),
-    pickling(
-        "an item that cannot be unpickled in the worker",
-        "the item",
-        make=with_trap(OnArrival, partial(ways.sys_exit, 3)),
+    *(
+        pickling(f"exit({status}) before work", "the item", **before_work(partial(ways.sys_exit, status)))
+        for status in EXIT_STATUSES
     ),
     pickling(
         "a stage that cannot be pickled", "the stage", bad_stage=ways.UnpicklableStage, runners=(*SAMPLED, SERIAL)
@@ -342,12 +327,14 @@ def stages_for(row: Row, runner: str) -> list[PipelineStage]:
     return [act, MeetingStage(), *bad]
 
 
-def submitted(pipeline: MultiprocessingPipeline, victim: CrashItem, journal: Path) -> Iterator[CrashItem]:
+def submitted(
+    pipeline: MultiprocessingPipeline, victim: CrashItem, clock: FailureClock, journal: Path
+) -> Iterator[CrashItem]:
     """Submit the victim amid its neighbours; yields all neighbours, each when it has ended."""
     names = [f"neighbour {number}" for number in range(NEIGHBOURS_BEFORE + NEIGHBOURS_AFTER)]
     neighbours = [CrashItem(name, journal) for name in names]
     order = [*neighbours[:NEIGHBOURS_BEFORE], victim, *neighbours[NEIGHBOURS_BEFORE:]]
-    futures = [pipeline.submit(item) for item in order]
+    futures = [clock.submit(pipeline) if item is victim else pipeline.submit(item) for item in order]
     for item, future in zip(order, futures, strict=True):
         assert result(future) is item
         if item is not victim:
@@ -356,7 +343,7 @@ def submitted(pipeline: MultiprocessingPipeline, victim: CrashItem, journal: Pat
 
 @pytest.mark.parametrize(("row", "runner"), CASES)
 def test_one_bad_item_costs_one_item(row: Row, runner: str, journal: Journal, tmp_path: Path) -> None:
-    """It fails by name; its neighbours succeed, nothing runs twice, and the pool is back at strength."""
+    """It fails by name and soon; its neighbours succeed, nothing runs twice, and the pool is back at strength."""
     at_once = 1 if runner == SERIAL else AT_ONCE
     with pipeline_on(
         DEFAULT if runner == THREAD else runner,
@@ -364,11 +351,13 @@ def test_one_bad_item_costs_one_item(row: Row, runner: str, journal: Journal, tm
         max_simultaneous_work_items=at_once,
     ) as pipeline:
         victim = row.victim(journal.path)
-        for neighbour in submitted(pipeline, victim, journal.path):
+        clock = FailureClock(victim)
+        for neighbour in submitted(pipeline, victim, clock, journal.path):
             assert neighbour.exceptions is None
             assert neighbour.num_stages_done == 1
         assert len(pids_at_strength(pipeline, tmp_path, at_once)) == at_once
     assert_failed_as(row, victim)
+    clock.assert_in_time(row.facts.get("timeout_s", 0.0))
     assert journal.repeated() == []
     assert pipeline.anomalies == []
     assert pipeline.was_graceful_shutdown

@@ -17,6 +17,7 @@ from typing import Any
 import crash_stages as ways
 import pytest
 from crash_stages import CHAIN_BYTES, CrashItem, OnDeparture, OnReturn, chain_of_three
+from failure_clock import FailureClock
 from pipeline_harness import (
     DEFAULT,
     FORKSERVER,
@@ -28,6 +29,7 @@ from pipeline_harness import (
     pipeline_on,
     result,
 )
+from ways_to_die import DEATHS, EXIT_0, EXIT_STATUSES, KILLED, Death
 
 from atbu.mp_pipeline.mp_pipeline import (
     PipeConnectionAborted,
@@ -76,10 +78,15 @@ class Row:
         return self.at.partition(":")[0]
 
 
-def killed(at: str, *runners: str) -> Row:
+def died(death: Death, at: str, *runners: str) -> Row:
     stage = at.partition(":")[0]
-    text = rf"^stage '{stage}': worker \d+ was killed by SIGKILL while it held 'victim'; the item was not retried\."
-    return Row(at, "SIGKILL", partial(ways.kill_self, signal.SIGKILL), PipelineWorkerDied, text, (DEFAULT, *runners))
+    text = rf"^stage '{stage}': worker \d+ {death.how} while it held 'victim'; the item was not retried\."
+    return Row(at, death.name, death.act, PipelineWorkerDied, text, (DEFAULT, *runners))
+
+
+def exits(at: str, status: int, runners: tuple[str, ...] = (DEFAULT,)) -> Row:
+    act = partial(ways.sys_exit, status)
+    return Row(at, f"exit({status})", act, PipelineStageError, f"SystemExit: {status}$", runners)
 
 
 def raises(at: str) -> Row:
@@ -87,23 +94,24 @@ def raises(at: str) -> Row:
     return Row(at, "error", act, ValueError, "^so it is$", ANYWHERE)
 
 
+MORE_RUNNERS = {
+    (EXIT_0, "producer"): (FORKSERVER, SPAWN),
+    (KILLED, "producer"): (FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
+    (KILLED, "middle"): (FORKSERVER, SPAWN, ENDS_IN_THREADS, IN_ONE_WORKER),
+    (KILLED, "consumer"): (FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
+}
+
 ROWS = [
-    killed("producer:before"),
-    killed("producer:amid", FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
-    killed("producer:after"),
-    killed("middle:before"),
-    killed("middle:amid", FORKSERVER, SPAWN, ENDS_IN_THREADS, IN_ONE_WORKER),
-    killed("middle:after", ENDS_IN_THREADS),
-    killed("consumer:before"),
-    killed("consumer:amid", FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
-    killed("consumer:after"),
+    *(died(death, f"{stage}:amid", *MORE_RUNNERS.get((death, stage), ())) for death in DEATHS for stage in ORDER),
+    *(died(KILLED, f"{stage}:before") for stage in ORDER),
+    *(died(KILLED, f"{stage}:after", *((ENDS_IN_THREADS,) if stage == "middle" else ())) for stage in ORDER),
     # An end that looks like success
-    Row("producer:amid", "os._exit(0)", partial(ways.exit_at_once, 0), PipelineWorkerDied, "exit status 0", SAMPLED),
-    Row("middle:amid", "os._exit(0)", partial(ways.exit_at_once, 0), PipelineWorkerDied, "exit status 0"),
-    Row("producer:after", "os._exit(0)", partial(ways.exit_at_once, 0), PipelineWorkerDied, "exit status 0"),
-    Row("producer:amid", "exit(0)", partial(ways.sys_exit, 0), PipelineStageError, "SystemExit: 0", ANYWHERE),
-    Row("producer:amid", "SIGSEGV", ways.segfault, PipelineWorkerDied, "killed by SIGSEGV"),
-    Row("consumer:amid", "SIGTERM", partial(ways.kill_self, signal.SIGTERM), PipelineWorkerDied, "killed by SIGTERM"),
+    died(EXIT_0, "producer:after"),
+    *(
+        exits(f"{stage}:amid", status, ANYWHERE if (stage, status) == ("producer", 0) else (DEFAULT,))
+        for status in EXIT_STATUSES
+        for stage in ORDER
+    ),
     raises("producer:before"),
     raises("producer:amid"),
     raises("producer:after"),
@@ -128,7 +136,11 @@ ROWS = [
     ),
 ]
 
-CASES = [pytest.param(row, runner, id=f"{row.at}-{row.name}-{runner}") for row in ROWS for runner in row.runners]
+
+def cases(rows: list[Row]) -> list[Any]:
+    return [pytest.param(row, runner, id=f"{row.at}-{row.name}-{runner}") for row in rows for runner in row.runners]
+
+
 IN_THREADS = {MIDDLE_IN_THREAD: ("middle",), ENDS_IN_THREADS: ("producer", "consumer")}
 
 
@@ -137,9 +149,9 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal")
 
 
-@pytest.mark.parametrize(("row", "runner"), CASES)
+@pytest.mark.parametrize(("row", "runner"), cases(ROWS))
 def test_one_bad_chain_costs_one_item(row: Row, runner: str, journal: Journal, tmp_path: Path) -> None:
-    """It fails by its cause, nobody takes half of the data for the whole, and its neighbours succeed."""
+    """It fails soon and by its cause, nobody takes half of the data for the whole, and its neighbours succeed."""
     at_once = 1 if runner == SERIAL else AT_ONCE
     in_threads = IN_THREADS.get(runner, ())
     with pipeline_on(
@@ -152,12 +164,14 @@ def test_one_bad_chain_costs_one_item(row: Row, runner: str, journal: Journal, t
         order = [*neighbours[:2], victim, *neighbours[2:]]
         for item in order:
             item.in_one_worker = runner == IN_ONE_WORKER
-        futures = [pipeline.submit(item) for item in order]
+        clock = FailureClock(victim)
+        futures = [clock.submit(pipeline) if item is victim else pipeline.submit(item) for item in order]
         assert [result(future) for future in futures] == order
         assert len(pids_at_strength(pipeline, tmp_path, at_once)) == at_once
     assert [item.exceptions for item in neighbours] == [None] * 4
     assert [item.num_bytes for item in neighbours] == [CHAIN_BYTES] * 4
     assert_failed_as(row, victim)
+    clock.assert_in_time()
     assert journal.repeated() == []
     behind = ORDER[ORDER.index(row.stage) + 1 :]
     assert [stage for stage in behind if f"victim {stage} saw a clean end" in journal.lines()] == []
@@ -173,16 +187,30 @@ def assert_failed_as(row: Row, victim: CrashItem) -> None:
     assert [ex for ex in others if not isinstance(ex, CONSEQUENCES)] == []
 
 
-@pytest.mark.parametrize("runner", [DEFAULT, FORKSERVER, SPAWN])
-def test_a_producer_killed_half_way_through_a_frame_is_no_end(runner: str, journal: Journal) -> None:
-    """The consumer has half of a message and learns that it is half of one."""
-    stages = [ways.SelfDestructStage("producer", is_piped=True), ways.KillerStage("consumer", is_piped=False)]
+IN_A_FRAME = [
+    *(
+        died(death, f"{stage}:in a frame", *((FORKSERVER, SPAWN) if death is KILLED and stage == "producer" else ()))
+        for death in DEATHS
+        for stage in ("producer", "consumer")
+    ),
+    *(exits(f"{stage}:in a frame", status) for status in EXIT_STATUSES for stage in ("producer", "consumer")),
+]
+
+
+@pytest.mark.parametrize(("row", "runner"), cases(IN_A_FRAME))
+def test_half_of_a_frame_is_none(row: Row, runner: str, journal: Journal) -> None:
+    """One of two goes wrong when a message is half-way between them: the other learns that it is half of one."""
+    stages = [
+        ways.TornFrameStage("producer", is_piped=True),
+        ways.TornFrameReaderStage("consumer", is_piped=False),
+    ]
     with pipeline_on(runner, stages=stages) as pipeline:
-        victim = result(pipeline.submit(CrashItem("victim", journal.path)))
-    cause, consequence = victim.exceptions
-    assert type(cause) is PipelineWorkerDied
-    assert (cause.stage, cause.exitcode, cause.item) == ("producer", -signal.SIGKILL, "victim")
-    assert type(consequence) is PipeConnectionAborted
+        victim = CrashItem("victim", journal.path, row.act, row.at)
+        clock = FailureClock(victim)
+        result(clock.submit(pipeline))
+    assert_failed_as(row, victim)
+    assert len(victim.exceptions) == 2
+    clock.assert_in_time()
     assert sorted(journal.lines()) == ["victim consumer", "victim producer"]
 
 
@@ -192,11 +220,13 @@ def test_a_timeout_ends_a_chain(runner: str, moment: str, journal: Journal) -> N
     """What loops is ended by its own stage's limit; the others fail because of it."""
     with pipeline_on(runner, stages=chain_of_three(timeout=0.3)) as pipeline:
         victim = CrashItem("victim", journal.path, ways.ignore_signals_and_work_for_ever, f"middle:{moment}")
-        result(pipeline.submit(victim))
+        clock = FailureClock(victim)
+        result(clock.submit(pipeline))
     cause, *others = victim.exceptions
     assert type(cause) is PipelineStageTimeout
     assert (cause.stage, cause.stage_num, cause.timeout_s, cause.item) == ("middle", 1, 0.3, "victim")
     assert {type(ex) for ex in others} <= set(CONSEQUENCES)
+    clock.assert_in_time(cause.timeout_s)
     assert "victim consumer saw a clean end" not in journal.lines()
 
 
@@ -206,11 +236,14 @@ def test_survivors_of_a_failed_chain_are_ended(dies: str, loops: str, journal: J
     act = partial(ways.die_or_loop, dies, loops)
     stages = [*(ways.EverywhereStage(name, name != "consumer") for name in ORDER), MeetingStage()]
     with pipeline_on(DEFAULT, stages=stages, grace_s=0.2, max_simultaneous_work_items=AT_ONCE) as pipeline:
-        victim = result(pipeline.submit(CrashItem("victim", journal.path, act)))
+        victim = CrashItem("victim", journal.path, act)
+        clock = FailureClock(victim)
+        result(clock.submit(pipeline))
         assert len(pids_at_strength(pipeline, tmp_path, AT_ONCE)) == AT_ONCE
     cause = victim.exceptions[0]
     assert type(cause) is PipelineWorkerDied
     assert (cause.stage, cause.exitcode) == (dies, 3)
+    clock.assert_in_time(allowed_s=0.2)
     assert journal.repeated() == []
     # Not that shutdown was graceful: a loaded machine may not let idle workers end within so short a grace.
 
@@ -220,7 +253,10 @@ def test_a_result_that_the_parent_cannot_read_fails_its_chain(stage: str, journa
     """The chain was done by then: each stage saw a clean end, and the item fails all the same."""
     act = partial(ways.return_trap, OnReturn, partial(ways.fail, ValueError, "not here"))
     with pipeline_on(DEFAULT, stages=chain_of_three()) as pipeline:
-        victim = result(pipeline.submit(CrashItem("victim", journal.path, act, f"{stage}:after")))
+        victim = CrashItem("victim", journal.path, act, f"{stage}:after")
+        clock = FailureClock(victim)
+        result(clock.submit(pipeline))
     (failure,) = victim.exceptions
     assert type(failure) is PipelinePicklingError
     assert (failure.what, failure.stage, failure.item) == ("the result", stage, "victim")
+    clock.assert_in_time()
