@@ -16,7 +16,15 @@ from typing import Any
 
 import crash_stages as ways
 import pytest
-from crash_stages import CHAIN_BYTES, CrashItem, OnDeparture, OnReturn, chain_of_three
+from crash_chain_stages import (
+    CHAIN_BYTES,
+    EverywhereStage,
+    TornFrameReaderStage,
+    TornFrameStage,
+    chain_of_three,
+    die_or_loop,
+)
+from crash_stages import CrashItem, OnDeparture, OnReturn
 from failure_clock import FailureClock
 from pipeline_harness import (
     DEFAULT,
@@ -201,8 +209,8 @@ IN_A_FRAME = [
 def test_half_of_a_frame_is_none(row: Row, runner: str, journal: Journal) -> None:
     """One of two goes wrong when a message is half-way between them: the other learns that it is half of one."""
     stages = [
-        ways.TornFrameStage("producer", is_piped=True),
-        ways.TornFrameReaderStage("consumer", is_piped=False),
+        TornFrameStage("producer", is_piped=True),
+        TornFrameReaderStage("consumer", is_piped=False),
     ]
     with pipeline_on(runner, stages=stages) as pipeline:
         victim = CrashItem("victim", journal.path, row.act, row.at)
@@ -233,8 +241,8 @@ def test_a_timeout_ends_a_chain(runner: str, moment: str, journal: Journal) -> N
 @pytest.mark.parametrize(("dies", "loops"), list(itertools.permutations(ORDER, 2)))
 def test_survivors_of_a_failed_chain_are_ended(dies: str, loops: str, journal: Journal, tmp_path: Path) -> None:
     """One dies, another does not look at its pipe: it gets ``grace_s`` and is ended."""
-    act = partial(ways.die_or_loop, dies, loops)
-    stages = [*(ways.EverywhereStage(name, name != "consumer") for name in ORDER), MeetingStage()]
+    act = partial(die_or_loop, dies, loops)
+    stages = [*(EverywhereStage(name, name != "consumer") for name in ORDER), MeetingStage()]
     with pipeline_on(DEFAULT, stages=stages, grace_s=0.2, max_simultaneous_work_items=AT_ONCE) as pipeline:
         victim = CrashItem("victim", journal.path, act)
         clock = FailureClock(victim)

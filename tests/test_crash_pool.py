@@ -1,23 +1,22 @@
-"""What hits the pool rather than an item in work: idle and stopped workers, their makers, resources, initialisers."""
+"""What hits the pool rather than an item in work: idle and stopped workers, and their makers."""
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from typing import Any
 
 import crash_stages as ways
 import pytest
-from crash_stages import ActStage, CrashItem, OnArrival, ParentOutOfFilesItem, SignallingItem, chain_of_three
+from crash_chain_stages import CHAIN_BYTES, chain_of_three
+from crash_stages import ActStage, CrashItem
+from failure_clock import FailureClock
 from pipeline_harness import (
     DEFAULT,
     FORKSERVER,
-    PATIENCE_S,
     SPAWN,
     Journal,
     MeetingStage,
@@ -29,21 +28,12 @@ from pipeline_harness import (
     wait_stopped,
     worker_pool,
 )
+from pool_checks import AT_ONCE, LARGE, assert_all_succeed, stages
+from ways_to_die import DEATHS, EXIT_STATUSES, Death
 
-from atbu.mp_pipeline.descriptors import PassedDescriptor
-from atbu.mp_pipeline.mp_pipeline import (
-    MultiprocessingPipeline,
-    PipelineBroken,
-    PipelinePicklingError,
-    PipelineTerminated,
-    PipelineWorkerDied,
-)
+from atbu.mp_pipeline.mp_pipeline import PipelineWorkerDied
 
 EVERY_METHOD = (DEFAULT, FORKSERVER, SPAWN)
-AT_ONCE = 2
-# More than a socket holds, so that it is under way when something happens.
-LARGE = 32 << 20
-HUGE = 200 << 20
 
 
 @pytest.fixture
@@ -63,34 +53,38 @@ def fifo(tmp_path: Path) -> Callable[[str], str]:
     return make
 
 
-def stages() -> list[Any]:
-    return [ActStage(), MeetingStage()]
-
-
-def assert_all_succeed(pipeline: MultiprocessingPipeline, journal: Journal, count: int = 6) -> None:
-    """Send items through the pipeline; each succeeds and nothing has ever run twice."""
-    number = len(journal.lines())
-    items = [CrashItem(f"item {number + n}", journal.path) for n in range(count)]
-    for future in [pipeline.submit(item) for item in items]:
-        assert result(future).exceptions is None
-    assert journal.repeated() == []
-
-
 # Workers
 
 
-@pytest.mark.parametrize("runner", EVERY_METHOD)
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_a_worker_that_dies_idle_costs_nothing(
-    signum: signal.Signals, runner: str, journal: Journal, tmp_path: Path
-) -> None:
-    """All are killed while they have nothing to do; others take their place."""
-    with pipeline_on(runner, stages=stages(), max_simultaneous_work_items=AT_ONCE) as pipeline:
+# An idle worker runs nobody's code but the handler of a signal that somebody left behind. So exit() while idle, which
+# makes no sense else, is a SystemExit in the worker's own loop.
+EXITS_IDLE = [Death(f"exit({status})", partial(ways.sys_exit, status), "", status) for status in EXIT_STATUSES]
+IDLE = [
+    pytest.param(death, runner, id=f"{death.name}-{runner}")
+    for death in (*DEATHS, *EXITS_IDLE)
+    for runner in (EVERY_METHOD if death.exitcode in (-signal.SIGKILL, -signal.SIGTERM) else (DEFAULT,))
+]
+
+
+@pytest.mark.parametrize(("death", "runner"), IDLE)
+def test_a_worker_that_dies_idle_costs_nothing(death: Death, runner: str, journal: Journal, tmp_path: Path) -> None:
+    """All die while they have nothing to do; others take their place, and soon."""
+    with pipeline_on(
+        runner,
+        stages=stages(),
+        max_simultaneous_work_items=AT_ONCE,
+        process_initfunc=ways.leave_a_handler,
+        process_initargs=(signal.SIGUSR1, death.act),
+    ) as pipeline:
         pids = pids_at_strength(pipeline, tmp_path, AT_ONCE)
+        first = CrashItem("first after it", journal.path)
+        clock = FailureClock(first)
         for pid in pids:
-            kill_and_wait(pid, signum)
+            kill_and_wait(pid, signal.SIGUSR1)
+        assert result(clock.submit(pipeline)).exceptions is None
         assert_all_succeed(pipeline, journal)
         assert not pids & pids_at_strength(pipeline, tmp_path, AT_ONCE)
+    clock.assert_in_time()
     assert pipeline.was_graceful_shutdown
 
 
@@ -123,7 +117,7 @@ def test_a_chain_whose_worker_died_idle_runs_on_others(runner: str, journal: Jou
         kill_and_wait(min(pids_at_strength(pipeline, tmp_path, 3)))
         item = CrashItem("item", journal.path, at="nowhere")
         assert result(pipeline.submit(item)).exceptions is None
-        assert item.num_bytes == ways.CHAIN_BYTES
+        assert item.num_bytes == CHAIN_BYTES
     assert journal.repeated() == []
 
 
@@ -135,17 +129,19 @@ def test_a_stopped_worker_stalls_nobody_and_can_be_killed(
     says_pid = fifo("pid")
     with pipeline_on(runner, stages=stages(), max_simultaneous_work_items=AT_ONCE) as pipeline:
         pids_at_strength(pipeline, tmp_path, AT_ONCE)
-        victim = CrashItem("victim", journal.path, partial(ways.say_pid_and_stop, says_pid))
-        future = pipeline.submit(victim)
+        clock = FailureClock(CrashItem("victim", journal.path, partial(ways.say_pid_and_stop, says_pid)))
+        future = clock.submit(pipeline)
         pid = int(Path(says_pid).read_text())
         wait_stopped(pid)
         assert_all_succeed(pipeline, journal)
+        clock.start()
         kill_and_wait(pid)
         (failure,) = result(future).exceptions
         assert len(pids_at_strength(pipeline, tmp_path, AT_ONCE)) == AT_ONCE
     assert type(failure) is PipelineWorkerDied
     assert (failure.pid, failure.stage, failure.item) == (pid, "act", "victim")
     assert "was killed by SIGKILL while it held 'victim'" in str(failure)
+    clock.assert_in_time()
     assert journal.repeated() == []
     assert pipeline.was_graceful_shutdown
 
@@ -169,10 +165,12 @@ def test_all_workers_killed_at_once_cost_one_item_each(
     names = [fifo(f"pid {number}") for number in range(AT_ONCE)]
     with pipeline_on(runner, stages=stages(), max_simultaneous_work_items=AT_ONCE) as pipeline:
         victims = [CrashItem(name, journal.path, partial(ways.say_pid_and_work_for_ever, name)) for name in names]
-        futures = [pipeline.submit(victim) for victim in victims]
+        clocks = [FailureClock(victim) for victim in victims]
+        futures = [clock.submit(pipeline) for clock in clocks]
         waiting = pipeline.submit(CrashItem("waiting", journal.path))
         pids = [int(Path(name).read_text()) for name in names]
-        for pid in pids:
+        for pid, clock in zip(pids, clocks, strict=True):
+            clock.start()
             os.kill(pid, signal.SIGKILL)
         failures = [result(future).exceptions for future in futures]
         assert result(waiting).exceptions is None
@@ -180,6 +178,8 @@ def test_all_workers_killed_at_once_cost_one_item_each(
     assert [[(type(ex), ex.pid, ex.item) for ex in each] for each in failures] == [
         [(PipelineWorkerDied, pid, name)] for pid, name in zip(pids, names, strict=True)
     ]
+    for clock in clocks:
+        clock.assert_in_time()
     assert journal.repeated() == []
 
 
@@ -189,17 +189,21 @@ def test_deaths_amid_many_short_items_cost_those_items_only(runner: str, journal
     kill = partial(ways.kill_self, signal.SIGKILL)
     with pipeline_on(runner, stages=stages(), max_simultaneous_work_items=AT_ONCE) as pipeline:
         items = [CrashItem(f"item {n}", journal.path, kill if n % 100 == 50 else None) for n in range(500)]
-        for future in [pipeline.submit(item) for item in items]:
+        clocks = {item: FailureClock(item) for item in items if item.act}
+        for future in [clocks[item].submit(pipeline) if item.act else pipeline.submit(item) for item in items]:
             result(future)
     assert [item.name for item in items if item.is_failed] == [f"item {n}" for n in range(50, 500, 100)]
     assert {type(ex) for item in items for ex in item.exceptions or ()} == {PipelineWorkerDied}
+    for clock in clocks.values():
+        clock.assert_in_time()
     assert len(journal.lines()) == len(items)
     assert journal.repeated() == []
     assert pipeline.was_graceful_shutdown
 
 
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_dies_half_way_through_its_answer_costs_one_item(
-    journal: Journal, tmp_path: Path, fifo: Callable[[str], str]
+    signum: signal.Signals, journal: Journal, tmp_path: Path, fifo: Callable[[str], str]
 ) -> None:
     """Half of an answer is none."""
     blocked, until, answer = fifo("blocked"), fifo("until"), fifo("answer")
@@ -207,20 +211,23 @@ def test_a_worker_that_dies_half_way_through_its_answer_costs_one_item(
     with pipeline_on(DEFAULT, stages=[*stages(), block], max_simultaneous_work_items=AT_ONCE) as pipeline:
         (pid,) = pids_at_strength(pipeline, tmp_path, 1)
         victim = CrashItem("victim", journal.path, partial(ways.wait_then_answer_with, answer, None, LARGE))
-        future = pipeline.submit(victim)
+        clock = FailureClock(victim)
+        future = clock.submit(pipeline)
         with open(answer, "wb"):  # which waits for the stage to be there
             blocker = pipeline.submit(CrashItem("blocker", journal.path, at="block"))
             assert Path(blocked).read_text() == "blocked"
         # The stage answers now, and the pipeline's thread does not read: the answer stands in the socket half-way.
         (worker,) = (worker for worker in worker_pool(pipeline).workers.values() if worker.pid == pid)
         wait_readable(worker.channel.fileno(), "no answer came")
-        kill_and_wait(pid)
+        kill_and_wait(pid, signum)
+        clock.start()
         Path(until).write_bytes(b"")
         (failure,) = result(future).exceptions
         assert result(blocker).exceptions is None
         assert_all_succeed(pipeline, journal)
     assert type(failure) is PipelineWorkerDied
-    assert (failure.exitcode, failure.stage, failure.item) == (-signal.SIGKILL, "act", "victim")
+    assert (failure.exitcode, failure.stage, failure.item) == (-signum, "act", "victim")
+    clock.assert_in_time()
     assert pipeline.was_graceful_shutdown
 
 
@@ -298,19 +305,21 @@ def test_a_death_that_nobody_can_explain_still_names_the_item(
     """With the worker's parent gone nobody knows how it ended, but that it did."""
     says_pid = fifo("pid")
     with pipeline_on(maker, stages=stages(), max_simultaneous_work_items=1) as pipeline:
-        victim = CrashItem("victim", journal.path, partial(ways.say_pid_and_work_for_ever, says_pid))
-        future = pipeline.submit(victim)
+        clock = FailureClock(CrashItem("victim", journal.path, partial(ways.say_pid_and_work_for_ever, says_pid)))
+        future = clock.submit(pipeline)
         pid = int(Path(says_pid).read_text())
         kill_and_wait(
             worker_pool(pipeline).template.pid if maker == DEFAULT else forkserver._forkserver._forkserver_pid
         )
         assert not future.done()
+        clock.start()
         os.kill(pid, signal.SIGKILL)
         (failure,) = result(future).exceptions
         assert_all_succeed(pipeline, journal)
     assert type(failure) is PipelineWorkerDied
     assert (failure.pid, failure.exitcode, failure.stage, failure.item) == (pid, None, "act", "victim")
     assert "how it ended is unknown" in str(failure)
+    clock.assert_in_time()
 
 
 @pytest.mark.parametrize("runner", [FORKSERVER, SPAWN])
@@ -325,186 +334,3 @@ def test_a_killed_resource_tracker_costs_nothing(runner: str, journal: Journal, 
         assert_all_succeed(pipeline, journal)
         assert len(pids_at_strength(pipeline, tmp_path, AT_ONCE)) == AT_ONCE
     assert pipeline.was_graceful_shutdown
-
-
-# Resources
-
-
-@pytest.mark.parametrize("runner", EVERY_METHOD)
-def test_descriptors_lost_on_the_way_fail_the_item(runner: str, journal: Journal, tmp_path: Path) -> None:
-    """The worker can open no more files, so the kernel drops what the item brought along."""
-    with pipeline_on(runner, stages=stages(), max_simultaneous_work_items=1) as pipeline, open("/dev/null") as null:
-        result(pipeline.submit(CrashItem("lower", journal.path, ways.lower_file_limit)))
-        victim = CrashItem("victim", journal.path)
-        victim.descriptor = PassedDescriptor(null.fileno())
-        (failure,) = result(pipeline.submit(victim)).exceptions
-        again = CrashItem("again", journal.path)
-        again.user_obj = OnArrival(ways.allow_more_files)
-        assert result(pipeline.submit(again)).exceptions is None
-        neighbour = CrashItem("neighbour", journal.path)
-        neighbour.descriptor = PassedDescriptor(null.fileno())
-        assert result(pipeline.submit(neighbour)).exceptions is None
-        assert len(pids_at_strength(pipeline, tmp_path, 1)) == 1
-    assert type(failure) is OSError
-    assert "1 of 1 descriptors were lost on the way" in str(failure)
-    assert "victim act" not in journal.lines()
-    assert pipeline.was_graceful_shutdown
-
-
-def test_pipes_lost_on_the_way_fail_the_chain(journal: Journal) -> None:
-    """A chain's pipes travel as descriptors too; the part that got its own sees the other's absence."""
-    limited = CrashItem("limited", journal.path, ways.lower_file_limit, at="consumer:after")
-    with pipeline_on(DEFAULT, stages=chain_of_three(), max_simultaneous_work_items=1) as pipeline:
-        assert result(pipeline.submit(limited)).exceptions is None
-        victim = result(pipeline.submit(CrashItem("victim", journal.path)))
-    assert any("descriptors were lost on the way" in str(ex) for ex in victim.exceptions)
-    assert "victim consumer saw a clean end" not in journal.lines()
-    assert pipeline.was_graceful_shutdown
-
-
-def test_a_parent_without_descriptors_fails_the_item(journal: Journal) -> None:
-    """EMFILE in the parent while a descriptor is being sent; afterwards all is well again."""
-    with pipeline_on(DEFAULT, stages=stages(), max_simultaneous_work_items=1) as pipeline, open("/dev/null") as null:
-        assert_all_succeed(pipeline, journal)
-        victim = ParentOutOfFilesItem("victim", journal.path)
-        victim.descriptor = PassedDescriptor(null.fileno())
-        (failure,) = result(pipeline.submit(victim)).exceptions
-        assert_all_succeed(pipeline, journal)
-    assert type(failure) is PipelinePicklingError
-    assert os.strerror(errno.EMFILE) in str(failure)
-    assert pipeline.was_graceful_shutdown
-
-
-def test_a_parent_without_descriptors_for_pipes_fails_the_chain(journal: Journal, tmp_path: Path) -> None:
-    """The same where a chain's pipes cannot be made."""
-    chain = [*chain_of_three(), MeetingStage()]
-    with pipeline_on(DEFAULT, stages=chain, max_simultaneous_work_items=3) as pipeline:
-        pids = pids_at_strength(pipeline, tmp_path, 3)
-        (failure,) = result(pipeline.submit(ParentOutOfFilesItem("victim", journal.path))).exceptions
-        assert result(pipeline.submit(CrashItem("neighbour", journal.path))).exceptions is None
-        assert pids_at_strength(pipeline, tmp_path, 3) == pids
-    assert type(failure) is OSError
-    assert failure.errno == errno.EMFILE
-    assert [line for line in journal.lines() if line.startswith("victim")] == []
-    assert pipeline.was_graceful_shutdown
-
-
-@pytest.mark.parametrize("runner", [DEFAULT, SPAWN])
-def test_an_item_too_large_for_its_worker_fails_and_the_worker_goes_on(
-    runner: str, journal: Journal, tmp_path: Path
-) -> None:
-    """MemoryError while it is being received; what follows on the same socket is understood."""
-    with pipeline_on(runner, stages=stages(), max_simultaneous_work_items=1) as pipeline:
-        (pid,) = pids_at_strength(pipeline, tmp_path, 1)
-        result(pipeline.submit(CrashItem("limit", journal.path, ways.limit_memory_of_this_process)))
-        victim = CrashItem("victim", journal.path)
-        victim.user_obj = bytes(HUGE)
-        (failure,) = result(pipeline.submit(victim)).exceptions
-        assert_all_succeed(pipeline, journal)
-        assert pids_at_strength(pipeline, tmp_path, 1) == {pid}
-    assert isinstance(failure, MemoryError) or "MemoryError" in str(failure)
-    assert "victim act" not in journal.lines()
-    assert pipeline.was_graceful_shutdown
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("runner", "size"), [(each, HUGE if each == DEFAULT else LARGE) for each in EVERY_METHOD])
-def test_two_sides_that_both_send_do_not_block_each_other(
-    runner: str, size: int, journal: Journal, fifo: Callable[[str], str]
-) -> None:
-    """200 MB go to a worker that is sending 200 MB; how it was started makes no difference to its sockets."""
-    go_on = fifo("go on")
-    fd = os.open(go_on, os.O_RDWR)
-    with pipeline_on(runner, stages=stages(), max_simultaneous_work_items=1) as pipeline:
-        # Short ones first, so that the second is queued at the worker behind the first (under an absurd load it is not,
-        # and then the patience ends).
-        assert_all_succeed(pipeline, journal, 300)
-        first = CrashItem("first", journal.path, partial(ways.wait_then_answer_with, go_on, 1.5, size))
-        second = SignallingItem("second", journal.path, partial(ways.answer_with, size))
-        second.signal_fd = fd
-        second.user_obj = bytes(size)
-        futures = [pipeline.submit(first), pipeline.submit(second)]
-        assert [result(future).exceptions for future in futures] == [None, None]
-        assert [len(item.result) for item in (first, second)] == [size, size]
-    os.close(fd)
-    assert journal.repeated() == []
-    assert pipeline.was_graceful_shutdown
-
-
-# Initialisers
-
-
-@pytest.mark.parametrize("runner", EVERY_METHOD)
-@pytest.mark.parametrize(
-    ("act", "message", "traceback"),
-    [
-        (partial(ways.fail, ValueError, "no licence"), "exited with status 1", "ValueError: no licence"),
-        (partial(ways.sys_exit, 3), "exited with status 1", "SystemExit: 3"),
-        (partial(ways.exit_at_once, 3), "exited with status 3", None),
-        (partial(ways.exit_at_once, 0), "exited with status 0", None),
-        (partial(ways.kill_self, signal.SIGKILL), "was killed by SIGKILL", None),
-    ],
-    ids=["raises", "exits", "os._exit(3)", "os._exit(0)", "SIGKILL"],
-)
-def test_an_initialiser_that_always_fails_breaks_the_pipeline(
-    act: Callable[[Any], Any], message: str, traceback: str | None, runner: str, journal: Journal
-) -> None:
-    """Its items fail with the initialiser's own words, and there will be no others."""
-    with pipeline_on(
-        runner, stages=stages(), process_initfunc=ways.initialise_never, process_initargs=(act,)
-    ) as pipeline:
-        victims = [CrashItem(f"victim {number}", journal.path) for number in range(4)]
-        futures = []
-        for victim in victims:
-            try:
-                futures.append(pipeline.submit(victim))
-            except PipelineBroken:
-                break
-        assert futures
-        failures = [result(future).exceptions for future in futures]
-        with pytest.raises(PipelineBroken, match=message):
-            pipeline.submit(CrashItem("too late", journal.path))
-    for (failure,) in failures:
-        assert type(failure) is PipelineBroken
-        assert message in str(failure)
-        assert (failure.traceback_text is None) is (traceback is None)
-        assert traceback is None or traceback in failure.traceback_text
-    assert journal.lines() == []
-    assert not pipeline.was_graceful_shutdown
-
-
-@pytest.mark.parametrize("runner", EVERY_METHOD)
-@pytest.mark.parametrize("act", [partial(ways.fail, ValueError, "not yet"), partial(ways.kill_self, signal.SIGKILL)])
-def test_a_worker_that_dies_before_it_is_ready_costs_no_item(
-    act: Callable[[Any], Any], runner: str, journal: Journal, tmp_path: Path
-) -> None:
-    """Two in a row, then it works."""
-    starts = Journal(tmp_path / "starts")
-    with pipeline_on(
-        runner,
-        stages=stages(),
-        max_simultaneous_work_items=1,
-        process_initfunc=ways.initialise_at_last,
-        process_initargs=(str(starts.path), 2, act),
-    ) as pipeline:
-        assert_all_succeed(pipeline, journal)
-    assert len(starts.lines()) == 3
-    assert pipeline.was_graceful_shutdown
-
-
-def test_a_pipeline_whose_initialiser_hangs_can_be_terminated(journal: Journal, fifo: Callable[[str], str]) -> None:
-    """Nothing is waited for that will not come."""
-    says_pid = fifo("pid")
-    act = partial(ways.say_pid_and_work_for_ever, says_pid)
-    with pipeline_on(
-        DEFAULT,
-        stages=stages(),
-        max_simultaneous_work_items=1,
-        process_initfunc=ways.initialise_never,
-        process_initargs=(act,),
-    ) as pipeline:
-        future = pipeline.submit(CrashItem("victim", journal.path))
-        Path(says_pid).read_text()
-        pipeline.terminate()
-        (failure,) = future.result(PATIENCE_S).exceptions
-    assert type(failure) is PipelineTerminated
