@@ -58,11 +58,12 @@ def fifo(tmp_path: Path) -> Callable[[str], str]:
 
 # An idle worker runs nobody's code but the handler of a signal that somebody left behind. So exit() while idle, which
 # makes no sense else, is a SystemExit in the worker's own loop.
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 EXITS_IDLE = [Death(f"exit({status})", partial(ways.sys_exit, status), "", status) for status in EXIT_STATUSES]
 IDLE = [
     pytest.param(death, runner, id=f"{death.name}-{runner}")
     for death in (*DEATHS, *EXITS_IDLE)
-    for runner in (EVERY_METHOD if death.exitcode in (-signal.SIGKILL, -signal.SIGTERM) else (DEFAULT,))
+    for runner in (EVERY_METHOD if -death.exitcode in FROM_OUTSIDE else (DEFAULT,))
 ]
 
 
@@ -80,7 +81,7 @@ def test_a_worker_that_dies_idle_costs_nothing(death: Death, runner: str, journa
         first = CrashItem("first after it", journal.path)
         clock = FailureClock(first)
         for pid in pids:
-            kill_and_wait(pid, signal.SIGUSR1)
+            kill_and_wait(pid, -death.exitcode if -death.exitcode in FROM_OUTSIDE else signal.SIGUSR1)
         assert result(clock.submit(pipeline)).exceptions is None
         assert_all_succeed(pipeline, journal)
         assert not pids & pids_at_strength(pipeline, tmp_path, AT_ONCE)
