@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Container, Iterator
 from typing import Any
 
@@ -104,6 +105,19 @@ class TornFrameReaderStage(ChainStage):
         while block := reader.read():
             yield block
         pwi.note(f"{self.name} saw a clean end")
+
+
+class HastyReaderStage(ChainStage):
+    """Fails between two reads, whereupon ``with`` closes its end at once; it takes longer to get out itself."""
+
+    def perform_stage_work(self, pwi: Any, **kwargs: Any) -> Any:
+        try:
+            with PipeConnectionIO(pwi.pipe_in, is_write=False) as reader:
+                reader.read(10)
+                raise ValueError("the reader's own")
+        except ValueError:
+            time.sleep(0.2)
+            raise
 
 
 def chain_of_three(in_threads: Container[str] = (), timeout: float | None = None) -> list[ChainStage]:

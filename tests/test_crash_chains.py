@@ -18,7 +18,9 @@ import crash_stages as ways
 import pytest
 from crash_chain_stages import (
     CHAIN_BYTES,
+    ChainStage,
     EverywhereStage,
+    HastyReaderStage,
     TornFrameReaderStage,
     TornFrameStage,
     chain_of_three,
@@ -268,3 +270,15 @@ def test_a_result_that_the_parent_cannot_read_fails_its_chain(stage: str, journa
     assert type(failure) is PipelinePicklingError
     assert (failure.what, failure.stage, failure.item) == ("the result", stage, "victim")
     clock.assert_in_time()
+
+
+@pytest.mark.parametrize("reads_in_process", [True, False])
+@pytest.mark.parametrize("runner", [DEFAULT, SERIAL])
+def test_a_reader_that_fails_is_the_cause_though_its_writer_fails_sooner(
+    runner: str, reads_in_process: bool, journal: Journal
+) -> None:
+    """It has closed its end on its error's way out, and that is why the writer fails."""
+    stages = [ChainStage("producer", is_piped=True), HastyReaderStage("consumer", False, reads_in_process)]
+    with pipeline_on(runner, stages=stages) as pipeline:
+        victim = result(pipeline.submit(CrashItem("victim", journal.path)))
+    assert [type(ex) for ex in victim.exceptions] == [ValueError, BrokenPipeError]

@@ -62,8 +62,8 @@ MAX_DESCRIPTORS = 253
 _MSG_CTRUNC = int(socket.MSG_CTRUNC)
 _FD_BYTES = array.array("i").itemsize
 _ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * _FD_BYTES)
-# Enough for hundreds of small answers in one system call. malloc() would get 128 KiB and more from the kernel each time:
-# three system calls and a cleared page for each receive, of which most bring a few hundred bytes.
+# Enough for hundreds of small answers in one system call. malloc() would get 128 KiB and more from the kernel each
+# time: three system calls and a cleared page for each receive, of which most bring a few hundred bytes.
 _RECV_BYTES = 64 * 1024
 # Frames are joined up to here: one copy is cheaper than a longer iovec, beyond it is not.
 _JOIN_BYTES = 64 * 1024

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import struct
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
@@ -74,6 +75,8 @@ class StageConnection(Connection):
     on_full: Callable[[], None] | None = None
     #: What closes the descriptor in a forked copy; kept here by the runner of the stage.
     fork_copy: Any = None
+    #: When the stage itself closed a reading end, CLOCK_MONOTONIC ns: from then on the writer fails because of it.
+    reader_closed_ns: int | None = None
 
     _handle: int | None = None
     _kept_fd: int | None = None
@@ -100,8 +103,10 @@ class StageConnection(Connection):
             return
         if self._can_tell() and not (self._is_bare and not self._is_wrapped):
             self._kept_fd = fd
-        else:
-            os.close(fd)
+            return
+        if not self.writable:
+            self.reader_closed_ns = time.monotonic_ns()
+        os.close(fd)
 
     def __del__(self) -> None:
         for fd in (self._handle, self._kept_fd):
