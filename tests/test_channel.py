@@ -20,13 +20,15 @@ from atbu.mp_pipeline import channel as wire
 from atbu.mp_pipeline.channel import ChannelClosed, ParentChannel, WorkerChannel
 
 MIB = 1 << 20
+# What either end asks for in one receive; a worker takes longer payloads in another way.
+RECEIVE_BYTES = wire._RECV_BYTES
 
 payloads = st.one_of(
     st.binary(max_size=64),
     # More than one recv() takes, and with the header around what one takes exactly.
     st.builds(
         lambda size, fill: bytes([fill]) * size,
-        st.sampled_from([70_000, 256 * 1024 - wire.HEADER_BYTES, 256 * 1024]),
+        st.sampled_from([RECEIVE_BYTES // 3, RECEIVE_BYTES - wire.HEADER_BYTES, RECEIVE_BYTES]),
         st.integers(0, 255),
     ),
 )
@@ -127,7 +129,8 @@ def test_the_parent_gets_whole_frames_however_the_bytes_are_cut(sent: list[bytes
 @settings(deadline=None)
 def test_the_worker_gets_whole_frames_however_the_bytes_are_cut(sent: list[bytes], cuts: list[int]) -> None:
     """A reader that asks for headers and payloads gets these, and then the end."""
-    pieces = [data for piece in _cut(b"".join(sent), cuts) for data in _cut(piece, [100_000] * 20)]
+    # A packet is received in one piece or cut off.
+    pieces = [data for piece in _cut(b"".join(sent), cuts) for data in _cut(piece, [RECEIVE_BYTES // 2] * 40)]
     with _worker(socket.SOCK_SEQPACKET) as (channel, ours):
         writer = threading.Thread(target=lambda: [ours.send(piece) for piece in pieces] and ours.close())
         writer.start()
