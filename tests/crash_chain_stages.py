@@ -107,14 +107,20 @@ class TornFrameReaderStage(ChainStage):
         pwi.note(f"{self.name} saw a clean end")
 
 
-class HastyReaderStage(ChainStage):
-    """Fails between two reads, whereupon ``with`` closes its end at once; it takes longer to get out itself."""
+class HastyStage(ChainStage):
+    """Fails between two reads, or half-way through a write: ``with`` closes its end at once. It takes longer itself."""
 
     def perform_stage_work(self, pwi: Any, **kwargs: Any) -> Any:
         try:
-            with PipeConnectionIO(pwi.pipe_in, is_write=False) as reader:
-                reader.read(10)
-                raise ValueError("the reader's own")
+            if pwi.pipe_out is None:
+                with PipeConnectionIO(pwi.pipe_in, is_write=False) as reader:
+                    reader.read(10)
+                    raise ValueError("the hasty one's")
+            with PipeConnectionIO(pwi.pipe_out, is_write=True) as writer:
+                writer.write(b"some")
+                # What an exception out of a signal handler leaves; without the signal.
+                pwi.pipe_out.writer_state.is_mid_frame = True
+                raise ValueError("the hasty one's")
         except ValueError:
             time.sleep(0.2)
             raise

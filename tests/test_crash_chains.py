@@ -20,7 +20,7 @@ from crash_chain_stages import (
     CHAIN_BYTES,
     ChainStage,
     EverywhereStage,
-    HastyReaderStage,
+    HastyStage,
     TornFrameReaderStage,
     TornFrameStage,
     chain_of_three,
@@ -272,13 +272,16 @@ def test_a_result_that_the_parent_cannot_read_fails_its_chain(stage: str, journa
     clock.assert_in_time()
 
 
-@pytest.mark.parametrize("reads_in_process", [True, False])
+@pytest.mark.parametrize("hasty", ["producer", "consumer"])
+@pytest.mark.parametrize("is_subprocess", [True, False])
 @pytest.mark.parametrize("runner", [DEFAULT, SERIAL])
-def test_a_reader_that_fails_is_the_cause_though_its_writer_fails_sooner(
-    runner: str, reads_in_process: bool, journal: Journal
+def test_the_cause_comes_first_though_its_neighbour_fails_sooner(
+    runner: str, is_subprocess: bool, hasty: str, journal: Journal
 ) -> None:
-    """It has closed its end on its error's way out, and that is why the writer fails."""
-    stages = [ChainStage("producer", is_piped=True), HastyReaderStage("consumer", False, reads_in_process)]
+    """It has closed its end on its error's way out, and that is why the other fails."""
+    of_name = {name: HastyStage if name == hasty else ChainStage for name in ("producer", "consumer")}
+    stages = [cls(name, name == "producer", is_subprocess) for name, cls in of_name.items()]
     with pipeline_on(runner, stages=stages) as pipeline:
         victim = result(pipeline.submit(CrashItem("victim", journal.path)))
-    assert [type(ex) for ex in victim.exceptions] == [ValueError, BrokenPipeError]
+    consequence = PipeConnectionAborted if hasty == "producer" else BrokenPipeError
+    assert [type(ex) for ex in victim.exceptions] == [ValueError, consequence]

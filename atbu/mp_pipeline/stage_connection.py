@@ -75,8 +75,9 @@ class StageConnection(Connection):
     on_full: Callable[[], None] | None = None
     #: What closes the descriptor in a forked copy; kept here by the runner of the stage.
     fork_copy: Any = None
-    #: When the stage itself closed a reading end, CLOCK_MONOTONIC ns: from then on the writer fails because of it.
-    reader_closed_ns: int | None = None
+    #: When the stage itself closed a reading end, or a writing end amid a frame, CLOCK_MONOTONIC ns: from then on the
+    #: stage at the other end fails because of it.
+    closed_ns: int | None = None
 
     _handle: int | None = None
     _kept_fd: int | None = None
@@ -104,8 +105,8 @@ class StageConnection(Connection):
         if self._can_tell() and not (self._is_bare and not self._is_wrapped):
             self._kept_fd = fd
             return
-        if not self.writable:
-            self.reader_closed_ns = time.monotonic_ns()
+        if not self.writable or self.writer_state.is_mid_frame:
+            self.closed_ns = time.monotonic_ns()
         os.close(fd)
 
     def __del__(self) -> None:

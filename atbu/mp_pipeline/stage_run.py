@@ -60,11 +60,11 @@ def run_stage(
         answer = returned if encode is None else encode(returned)
         is_ok, reason = True, None
         if returned.exceptions:
-            failed_at_ns = _failure_moment_ns(pipe_in)
+            failed_at_ns = _failure_moment_ns(pipe_in, pipe_out)
             is_ok, reason = False, f"the stage before failed: {first_line(returned.exceptions[0])}"
     except BaseException as ex:  # noqa: BLE001 - whatever user code raises fails this item alone
         failure = ex
-        failed_at_ns = _failure_moment_ns(pipe_in)
+        failed_at_ns = _failure_moment_ns(pipe_in, pipe_out)
         is_ok, reason = False, f"the stage before failed: {first_line(ex)}"
     for conn in (pipe_out, pipe_in):
         if conn is not None:
@@ -72,10 +72,10 @@ def run_stage(
     return Outcome(answer, failure, failed_at_ns)
 
 
-def _failure_moment_ns(pipe_in: StageConnection | None) -> int:
-    """When a failed stage began to make its writer fail: an error on its way out of ``with`` closes the reading end."""
-    closed_ns = None if pipe_in is None else pipe_in.reader_closed_ns
-    return time.monotonic_ns() if closed_ns is None else closed_ns
+def _failure_moment_ns(*ends: StageConnection | None) -> int:
+    """When a failed stage began to make its neighbours fail: an error on its way out of ``with`` closes an end."""
+    closed = [conn.closed_ns for conn in ends if conn is not None and conn.closed_ns is not None]
+    return min(closed, default=time.monotonic_ns())
 
 
 def perform(stage: PipelineStage, item: PipelineWorkItem, submission: int | None) -> PipelineWorkItem:
