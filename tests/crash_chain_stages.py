@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Container, Iterator
 from typing import Any
 
@@ -96,7 +95,6 @@ class TornFrameReaderStage(ChainStage):
     """Signals to the stage before it when that has sent the first bytes of its large message, then reads on."""
 
     def _read(self, pwi: Any) -> Iterator[bytes]:
-        # Left to the worker to close: the writer would see that before this stage has failed.
         reader = PipeConnectionIO(pwi.pipe_in, is_write=False)
         pid = int(reader.read())
         yield reader.read(10)
@@ -105,25 +103,6 @@ class TornFrameReaderStage(ChainStage):
         while block := reader.read():
             yield block
         pwi.note(f"{self.name} saw a clean end")
-
-
-class HastyStage(ChainStage):
-    """Fails between two reads, or half-way through a write: ``with`` closes its end at once. It takes longer itself."""
-
-    def perform_stage_work(self, pwi: Any, **kwargs: Any) -> Any:
-        try:
-            if pwi.pipe_out is None:
-                with PipeConnectionIO(pwi.pipe_in, is_write=False) as reader:
-                    reader.read(10)
-                    raise ValueError("the hasty one's")
-            with PipeConnectionIO(pwi.pipe_out, is_write=True) as writer:
-                writer.write(b"some")
-                # What an exception out of a signal handler leaves; without the signal.
-                pwi.pipe_out.writer_state.is_mid_frame = True
-                raise ValueError("the hasty one's")
-        except ValueError:
-            time.sleep(0.2)
-            raise
 
 
 def chain_of_three(in_threads: Container[str] = (), timeout: float | None = None) -> list[ChainStage]:

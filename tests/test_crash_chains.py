@@ -18,9 +18,7 @@ import crash_stages as ways
 import pytest
 from crash_chain_stages import (
     CHAIN_BYTES,
-    ChainStage,
     EverywhereStage,
-    HastyStage,
     TornFrameReaderStage,
     TornFrameStage,
     chain_of_three,
@@ -270,18 +268,3 @@ def test_a_result_that_the_parent_cannot_read_fails_its_chain(stage: str, journa
     assert type(failure) is PipelinePicklingError
     assert (failure.what, failure.stage, failure.item) == ("the result", stage, "victim")
     clock.assert_in_time()
-
-
-@pytest.mark.parametrize("hasty", ["producer", "consumer"])
-@pytest.mark.parametrize("is_subprocess", [True, False])
-@pytest.mark.parametrize("runner", [DEFAULT, SERIAL])
-def test_the_cause_comes_first_though_its_neighbour_fails_sooner(
-    runner: str, is_subprocess: bool, hasty: str, journal: Journal
-) -> None:
-    """It has closed its end on its error's way out, and that is why the other fails."""
-    of_name = {name: HastyStage if name == hasty else ChainStage for name in ("producer", "consumer")}
-    stages = [cls(name, name == "producer", is_subprocess) for name, cls in of_name.items()]
-    with pipeline_on(runner, stages=stages) as pipeline:
-        victim = result(pipeline.submit(CrashItem("victim", journal.path)))
-    consequence = PipeConnectionAborted if hasty == "producer" else BrokenPipeError
-    assert [type(ex) for ex in victim.exceptions] == [ValueError, consequence]

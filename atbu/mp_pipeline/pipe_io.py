@@ -159,7 +159,7 @@ class PipeConnectionIO(io.RawIOBase):
             reason: For the reader; sent only if the pipe has room for it.
         """
         if isinstance(self._connection, StageConnection):
-            self._connection.finish(False, reason)
+            self._connection.abort(reason)
         else:
             self._end(encode_abort(reason))
         super().close()

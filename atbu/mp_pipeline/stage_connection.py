@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import struct
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -75,9 +76,9 @@ class StageConnection(Connection):
     on_full: Callable[[], None] | None = None
     #: What closes the descriptor in a forked copy; kept here by the runner of the stage.
     fork_copy: Any = None
-    #: When the stage itself closed a reading end, or a writing end amid a frame, CLOCK_MONOTONIC ns: from then on the
-    #: stage at the other end fails because of it.
-    closed_ns: int | None = None
+    #: When the stage at the other end began to see an end that no verdict had come with, CLOCK_MONOTONIC ns, and the
+    #: exception on whose way out that was; None for an abort.
+    cut_off: tuple[int, BaseException | None] | None = None
 
     _handle: int | None = None
     _kept_fd: int | None = None
@@ -105,9 +106,15 @@ class StageConnection(Connection):
         if self._can_tell() and not (self._is_bare and not self._is_wrapped):
             self._kept_fd = fd
             return
-        if not self.writable or self.writer_state.is_mid_frame:
-            self.closed_ns = time.monotonic_ns()
+        error = sys.exc_info()[1]
+        if error is not None:
+            self.cut_off = self.cut_off or (time.monotonic_ns(), error)
         os.close(fd)
+
+    def abort(self, reason: str | None) -> None:
+        """Close the connection and have the other end fail; the stage itself says so."""
+        self.cut_off = self.cut_off or (time.monotonic_ns(), None)
+        self.finish(False, reason)
 
     def __del__(self) -> None:
         for fd in (self._handle, self._kept_fd):

@@ -60,11 +60,11 @@ def run_stage(
         answer = returned if encode is None else encode(returned)
         is_ok, reason = True, None
         if returned.exceptions:
-            failed_at_ns = _failure_moment_ns(pipe_in, pipe_out)
+            failed_at_ns = _failure_moment_ns(returned.exceptions[0], pipe_in, pipe_out)
             is_ok, reason = False, f"the stage before failed: {first_line(returned.exceptions[0])}"
     except BaseException as ex:  # noqa: BLE001 - whatever user code raises fails this item alone
         failure = ex
-        failed_at_ns = _failure_moment_ns(pipe_in, pipe_out)
+        failed_at_ns = _failure_moment_ns(ex, pipe_in, pipe_out)
         is_ok, reason = False, f"the stage before failed: {first_line(ex)}"
     for conn in (pipe_out, pipe_in):
         if conn is not None:
@@ -72,10 +72,34 @@ def run_stage(
     return Outcome(answer, failure, failed_at_ns)
 
 
-def _failure_moment_ns(*ends: StageConnection | None) -> int:
-    """When a failed stage began to make its neighbours fail: an error on its way out of ``with`` closes an end."""
-    closed = [conn.closed_ns for conn in ends if conn is not None and conn.closed_ns is not None]
-    return min(closed, default=time.monotonic_ns())
+def _failure_moment_ns(failure: BaseException, *ends: StageConnection | None) -> int:
+    """When a failed stage began to make its neighbours fail: now, or when its error, on its way out, closed an end."""
+    moments = [time.monotonic_ns()]
+    for conn in ends:
+        if conn is not None and conn.cut_off is not None:
+            at_ns, error = conn.cut_off
+            if error is None or _are_related(error, failure):
+                moments.append(at_ns)
+    return min(moments)
+
+
+def _are_related(one: BaseException, other: BaseException) -> bool:
+    """Whether one of the two is the other, or came of it."""
+    return any(ex is one for ex in _with_origins(other)) or any(ex is other for ex in _with_origins(one))
+
+
+def _with_origins(failure: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [failure]
+    while waiting:
+        ex = waiting.pop()
+        if ex is None or any(ex is known for known in found):
+            continue
+        found.append(ex)
+        waiting += [ex.__cause__, ex.__context__]
+        if isinstance(ex, BaseExceptionGroup):
+            waiting += ex.exceptions
+    return found
 
 
 def perform(stage: PipelineStage, item: PipelineWorkItem, submission: int | None) -> PipelineWorkItem:
@@ -111,6 +135,7 @@ def open_stage_end(fd: int, is_write: bool, interrupt_fd: int | None = None) -> 
 def close_stage_end(conn: StageConnection, is_ok: bool, reason: str | None) -> None:
     """Give the end its verdict and close it; doing it twice is fine."""
     conn.finish(is_ok, reason)
+    conn.cut_off = None  # an exception knows the frames that know us
     if conn.fork_copy is not None:
         disown(conn.fork_copy)
         conn.fork_copy = None
