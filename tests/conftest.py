@@ -10,10 +10,14 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 from leftovers import PRIVATE_TMPDIR_VARIABLE, Leftovers, mark_this_process
+
+if TYPE_CHECKING:
+    from pipeline_harness import Journal
 
 # Far beyond the slowest test on the slowest machine; what takes longer hangs.
 TEST_TIMEOUT_S = 120
@@ -88,6 +92,27 @@ def _nothing_is_left() -> Iterator[None]:
     left = Leftovers.wait_until_like(before)
     if left:
         pytest.fail("the test has left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """What was done, line by line, by whatever process."""
+    # Not above: multiprocessing, which this brings, would clean up at exit after our temporary folder has gone.
+    from pipeline_harness import Journal
+
+    return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Callable[[str], str]:
+    """Makes a FIFO; gives its path."""
+
+    def make(name: str) -> str:
+        path = tmp_path / name
+        os.mkfifo(path)
+        return str(path)
+
+    return make
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import random
 import threading
 
 import pytest
-from pipeline_harness import Journal, note_in, result
+from pipeline_harness import note_in, result
 from pipeline_stages import (
     PROCESSES,
     Item,
@@ -33,11 +33,6 @@ def processes():
 def gate(processes, tmp_path):
     with closing_gate(tmp_path) as gate:
         yield gate
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 def _shorts(count):

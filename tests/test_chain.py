@@ -9,7 +9,7 @@ import time
 
 import chain_stages as work
 import pytest
-from pipeline_harness import Journal, result
+from pipeline_harness import result
 from pipeline_stages import (
     PROCESSES,
     RUNNERS,
@@ -54,11 +54,6 @@ def gate(request, tmp_path):
     request.getfixturevalue("runner" if "runner" in request.fixturenames else "processes")
     with closing_gate(tmp_path) as gate:
         yield gate
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 def _item(letters, payload=None, **attributes):

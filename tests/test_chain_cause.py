@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
-from collections.abc import Callable
+import select
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_harness import DEFAULT, SERIAL, pipeline_on, result
+from crash_chain_stages import ChainStage
+from crash_stages import CrashItem
+from pipeline_harness import DEFAULT, PATIENCE_S, SERIAL, pipeline_on, result, wait_readable
 
-from atbu.mp_pipeline.mp_pipeline import PipeConnectionIO, PipelineWorkItem, SubprocessPipelineStage
+from atbu.mp_pipeline.mp_pipeline import PipeConnectionIO
 
 Work = Callable[[Any], None]
-# For the neighbour, which has seen the end of its pipe by then, to fail before a stage's own error has come to us.
-ON_ITS_WAY_OUT_S = 0.1
 
 
 class Cause(Exception):
     """What made the others fail."""
 
 
-class WorkStage(SubprocessPipelineStage):
+class WorkStage(ChainStage):
+    """Does its work, and tells when that has failed."""
+
     def __init__(self, work: Work, is_piped: bool, is_subprocess: bool, **attributes: Any) -> None:
-        super().__init__()
+        super().__init__(work.__name__, is_piped, is_subprocess)
         self.work = work
-        self._is_piped = is_piped
-        self._is_subprocess = is_subprocess
         vars(self).update(attributes)
 
-    @property
-    def is_subprocess(self) -> bool:
-        return self._is_subprocess
-
-    @property
-    def is_pipe_with_next_stage(self) -> bool:
-        return self._is_piped
-
-    def is_for_stage(self, pwi: Any) -> bool:
-        return True
-
     def perform_stage_work(self, pwi: Any, **kwargs: Any) -> Any:
-        self.work(pwi)
+        try:
+            self.work(pwi)
+        except BaseException:
+            with _opened(pwi.failures) as fifo:
+                os.write(fifo, b"!")
+            raise
         return pwi
+
+
+@contextlib.contextmanager
+def _opened(fifo: str) -> Iterator[int]:
+    # For both, so that nobody waits for the other in opening it.
+    fd = os.open(fifo, os.O_RDWR)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def wait_for_neighbour(pwi: Any) -> None:
+    """Until another stage of the chain has failed, which it does because of what was done to its pipe."""
+    with _opened(pwi.failures) as fifo:
+        wait_readable(fifo, "no neighbour has failed")
 
 
 def write_little(pwi: Any) -> None:
@@ -67,20 +79,20 @@ def read_some_and_fail(pwi: Any) -> None:
         raise Cause
 
 
-def take_long_to_fail(work: Work, pwi: Any) -> None:
+def fail_after_neighbour(work: Work, pwi: Any) -> None:
     try:
         work(pwi)
     finally:
-        time.sleep(ON_ITS_WAY_OUT_S)
+        wait_for_neighbour(pwi)
 
 
 def fail_in_with(pwi: Any) -> None:
-    take_long_to_fail(read_some_and_fail, pwi)
+    fail_after_neighbour(read_some_and_fail, pwi)
 
 
 def fail_otherwise_because_of_it(pwi: Any) -> None:
     try:
-        take_long_to_fail(_read_some_and_raise_another, pwi)
+        fail_after_neighbour(_read_some_and_raise_another, pwi)
     except ValueError as ex:
         raise Cause from ex
 
@@ -92,7 +104,7 @@ def _read_some_and_raise_another(pwi: Any) -> None:
 
 
 def fail_amid_a_frame(pwi: Any) -> None:
-    take_long_to_fail(_write_half_a_frame, pwi)
+    fail_after_neighbour(_write_half_a_frame, pwi)
 
 
 def _write_half_a_frame(pwi: Any) -> None:
@@ -107,7 +119,7 @@ def abort_reading(pwi: Any) -> None:
     reader = PipeConnectionIO(pwi.pipe_in, is_write=False)
     reader.read(10)
     reader.abort()
-    time.sleep(ON_ITS_WAY_OUT_S)
+    wait_for_neighbour(pwi)
     raise Cause
 
 
@@ -115,12 +127,12 @@ def abort_writing(pwi: Any) -> None:
     writer = PipeConnectionIO(pwi.pipe_out, is_write=True)
     writer.write(b"little")
     writer.abort("on purpose")
-    time.sleep(ON_ITS_WAY_OUT_S)
+    wait_for_neighbour(pwi)
     raise Cause
 
 
 def fail_bare(pwi: Any) -> None:
-    take_long_to_fail(_send_one_and_fail, pwi)
+    fail_after_neighbour(_send_one_and_fail, pwi)
 
 
 def _send_one_and_fail(pwi: Any) -> None:
@@ -136,7 +148,7 @@ def receive_two(pwi: Any) -> None:
 
 
 def fail_raw(pwi: Any) -> None:
-    take_long_to_fail(_write_raw_and_fail, pwi)
+    fail_after_neighbour(_write_raw_and_fail, pwi)
 
 
 def _write_raw_and_fail(pwi: Any) -> None:
@@ -162,14 +174,21 @@ def read_all_then_write(pwi: Any) -> None:
 
 
 def end_and_fail(pwi: Any) -> None:
-    with PipeConnectionIO(pwi.pipe_out, is_write=True) as writer:
-        writer.write_eof(b"all")
+    # Left to the runner to close, for the reader to see that this stage has failed.
+    writer = PipeConnectionIO(pwi.pipe_out, is_write=True)
+    writer.write_eof(b"all")
     raise Cause
 
 
 def read_all_and_fail_later(pwi: Any) -> None:
-    read_all(pwi)
-    time.sleep(ON_ITS_WAY_OUT_S)
+    copy = os.dup(pwi.pipe_in.fileno())
+    try:
+        read_all(pwi)
+        poll = select.poll()
+        poll.register(copy, 0)  # for its hanging up: the writer's end is closed when its stage has failed
+        assert poll.poll(PATIENCE_S * 1000)
+    finally:
+        os.close(copy)
     raise ValueError
 
 
@@ -194,12 +213,22 @@ def _stages(works: list[Work], is_subprocess: bool, **of_last: Any) -> list[Work
     ]
 
 
+@pytest.fixture
+def item(tmp_path: Path) -> Iterator[Any]:
+    """An item whose stages can tell each other of failures."""
+    item = CrashItem("victim", tmp_path / "journal")
+    item.failures = str(tmp_path / "failures")
+    os.mkfifo(item.failures)
+    with _opened(item.failures):  # what was written is lost with the last who has it open
+        yield item
+
+
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize(("runner", "is_subprocess"), [(DEFAULT, True), (DEFAULT, False), (SERIAL, True)])
-def test_the_cause_stands_first(runner: str, is_subprocess: bool, name: str) -> None:
+def test_the_cause_stands_first(runner: str, is_subprocess: bool, name: str, item: Any) -> None:
     """Also where it is on its way out while what it has done is already felt at the other end."""
     with pipeline_on(runner, stages=_stages(CHAINS[name], is_subprocess)) as pipeline:
-        item = result(pipeline.submit(PipelineWorkItem()))
+        result(pipeline.submit(item))
     cause, *others = item.exceptions
     assert type(cause) is Cause, item.exceptions
     assert others
@@ -211,10 +240,10 @@ def fail_at_first(pwi: Any) -> None:
     read_all(pwi)
 
 
-def test_the_cause_decides_about_a_retry() -> None:
+def test_the_cause_decides_about_a_retry(item: Any) -> None:
     """And not what it does to a stage that had closed its own reading end before."""
     stages = _stages([write_little, read_all_then_write, fail_at_first], True, retries=1, retry_on=Cause)
     with pipeline_on(DEFAULT, stages=stages) as pipeline:
-        item = result(pipeline.submit(PipelineWorkItem()))
+        result(pipeline.submit(item))
     assert not item.is_failed
     assert [type(ex) for ex in item.attempts] == [Cause]

@@ -315,11 +315,6 @@ ROWS = [
 CASES = [pytest.param(row, runner, id=f"{row.name}-{runner}") for row in ROWS for runner in row.runners]
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
 def stages_for(row: Row, runner: str) -> list[PipelineStage]:
     act = ThreadActStage() if runner == THREAD else ActStage()
     # last, for a last stage may be what is wrong

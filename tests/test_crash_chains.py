@@ -152,11 +152,6 @@ def cases(rows: list[Row]) -> list[Any]:
 IN_THREADS = {MIDDLE_IN_THREAD: ("middle",), ENDS_IN_THREADS: ("producer", "consumer")}
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
 @pytest.mark.parametrize(("row", "runner"), cases(ROWS))
 def test_one_bad_chain_costs_one_item(row: Row, runner: str, journal: Journal, tmp_path: Path) -> None:
     """It fails soon and by its cause, nobody takes half of the data for the whole, and its neighbours succeed."""

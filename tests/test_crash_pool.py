@@ -36,23 +36,6 @@ from atbu.mp_pipeline.mp_pipeline import PipelineWorkerDied
 EVERY_METHOD = (DEFAULT, FORKSERVER, SPAWN)
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Callable[[str], str]:
-    """Makes a FIFO; gives its path."""
-
-    def make(name: str) -> str:
-        path = tmp_path / name
-        os.mkfifo(path)
-        return str(path)
-
-    return make
-
-
 # Workers
 
 

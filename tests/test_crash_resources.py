@@ -36,23 +36,6 @@ EVERY_METHOD = (DEFAULT, FORKSERVER, SPAWN)
 HUGE = 200 << 20
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Callable[[str], str]:
-    """Makes a FIFO; gives its path."""
-
-    def make(name: str) -> str:
-        path = tmp_path / name
-        os.mkfifo(path)
-        return str(path)
-
-    return make
-
-
 # Resources
 
 

@@ -13,7 +13,7 @@ import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
-from pipeline_harness import PATIENCE_S, Journal, note_in, result
+from pipeline_harness import PATIENCE_S, note_in, result
 from pipeline_stages import (
     PROCESSES,
     RUNNERS,
@@ -55,11 +55,6 @@ def gate(request, tmp_path):
     request.getfixturevalue("runner" if "runner" in request.fixturenames else "processes")
     with closing_gate(tmp_path) as gate:
         yield gate
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 BOTH_KINDS = pytest.mark.parametrize("stage_of", [process_stage, thread_stage])

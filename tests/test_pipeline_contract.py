@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future
 
 import pytest
-from pipeline_harness import Journal, note_in, result
+from pipeline_harness import note_in, result
 from pipeline_stages import RUNNERS, Item, closing_runner, fail, keep, process_stage, results, thread_stage
 
 from atbu.mp_pipeline.mp_pipeline import (
@@ -26,11 +26,6 @@ from atbu.mp_pipeline.mp_pipeline import (
 def runner(request):
     with closing_runner(request.param) as runner:
         yield runner
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 # -- construction

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from pipeline_harness import Journal
 
 HERE = Path(__file__).resolve().parent
 GRACE_S = 0.5
@@ -47,11 +46,6 @@ STAGES = """
             time.sleep(0.01)
         return pipeline
 """
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 @pytest.fixture

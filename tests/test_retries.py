@@ -8,7 +8,7 @@ import time
 
 import chain_stages as work
 import pytest
-from pipeline_harness import Journal, note_in, result
+from pipeline_harness import note_in, result
 from pipeline_stages import (
     PROCESSES,
     RUNNERS,
@@ -52,11 +52,6 @@ def processes():
 def gate(processes, tmp_path):
     with closing_gate(tmp_path) as gate:
         yield gate
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 def _failures(item):

@@ -29,11 +29,6 @@ def processes():
         yield runner
 
 
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
-
-
 def _describe_process(item):
     process = multiprocessing.current_process()
     parent = multiprocessing.parent_process()
