@@ -90,6 +90,11 @@ class TornFrameStage(ChainStage):
         yield str(os.getpid()).encode()
         yield LARGE_MESSAGE
 
+    def _read(self, pwi: Any) -> Iterator[bytes]:
+        for _ in super()._read(pwi):
+            pass
+        yield from self._produce()
+
 
 class TornFrameReaderStage(ChainStage):
     """Signals to the stage before it when that has sent the first bytes of its large message, then reads on."""

@@ -460,6 +460,12 @@ def wait_then_answer_with(fifo: str, patience_s: float | None, num_bytes: int, i
     return answer_with(num_bytes, item)
 
 
+def wait_then_die_amid_the_answer(fifo: str, num_bytes: int, act: Act, item: Any) -> Any:
+    """The same without an end of patience; whoever sends SIGUSR1 meanwhile decides when it goes wrong."""
+    signal.signal(signal.SIGUSR1, lambda *_: act(item))
+    return wait_then_answer_with(fifo, None, num_bytes, item)
+
+
 class BlockingDeterminerStage(ActStage):
     """Keeps the pipeline's own thread, for one item: a line to the first FIFO, then until the end of the second."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ import crash_stages as ways
 import pytest
 from crash_chain_stages import (
     CHAIN_BYTES,
+    ChainStage,
     EverywhereStage,
     TornFrameReaderStage,
     TornFrameStage,
@@ -92,6 +92,18 @@ def died(death: Death, at: str, *runners: str) -> Row:
     return Row(at, death.name, death.act, PipelineWorkerDied, text, (DEFAULT, *runners))
 
 
+def died_while_answering(death: Death, stage: str) -> Row:
+    act = partial(ways.return_trap, OnDeparture, death.act)
+    text = rf"^stage '{stage}': worker \d+ {death.how} while it held 'victim'; the item was not retried\."
+    return Row(f"{stage}:after", f"{death.name} while answering", act, PipelineWorkerDied, text)
+
+
+def exits_while_answering(stage: str, status: int) -> Row:
+    act = partial(ways.return_trap, OnDeparture, partial(ways.sys_exit, status))
+    text = f"^stage '{stage}': the result could not be pickled or unpickled for 'victim': "
+    return Row(f"{stage}:after", f"exit({status}) while answering", act, PipelinePicklingError, text)
+
+
 def exits(at: str, status: int, runners: tuple[str, ...] = (DEFAULT,)) -> Row:
     act = partial(ways.sys_exit, status)
     return Row(at, f"exit({status})", act, PipelineStageError, f"SystemExit: {status}$", runners)
@@ -103,23 +115,28 @@ def raises(at: str) -> Row:
 
 
 MORE_RUNNERS = {
-    (EXIT_0, "producer"): (FORKSERVER, SPAWN),
-    (KILLED, "producer"): (FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
-    (KILLED, "middle"): (FORKSERVER, SPAWN, ENDS_IN_THREADS, IN_ONE_WORKER),
-    (KILLED, "consumer"): (FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
+    (EXIT_0, "producer:amid"): (FORKSERVER, SPAWN),
+    (KILLED, "producer:amid"): (FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
+    (KILLED, "middle:amid"): (FORKSERVER, SPAWN, ENDS_IN_THREADS, IN_ONE_WORKER),
+    (KILLED, "middle:after"): (ENDS_IN_THREADS,),
+    (KILLED, "consumer:amid"): (FORKSERVER, SPAWN, MIDDLE_IN_THREAD, IN_ONE_WORKER),
 }
+# After the last data the end of a worker looks most like success.
+MOMENTS = ("before", "amid", "after")
 
 ROWS = [
-    *(died(death, f"{stage}:amid", *MORE_RUNNERS.get((death, stage), ())) for death in DEATHS for stage in ORDER),
-    *(died(KILLED, f"{stage}:before") for stage in ORDER),
-    *(died(KILLED, f"{stage}:after", *((ENDS_IN_THREADS,) if stage == "middle" else ())) for stage in ORDER),
-    # An end that looks like success
-    died(EXIT_0, "producer:after"),
+    *(
+        died(death, at, *MORE_RUNNERS.get((death, at), ()))
+        for death, stage, moment in itertools.product(DEATHS, ORDER, MOMENTS)
+        for at in [f"{stage}:{moment}"]
+    ),
+    *(died_while_answering(death, stage) for death in DEATHS for stage in ORDER),
     *(
         exits(f"{stage}:amid", status, ANYWHERE if (stage, status) == ("producer", 0) else (DEFAULT,))
         for status in EXIT_STATUSES
         for stage in ORDER
     ),
+    *(exits_while_answering(stage, status) for status in EXIT_STATUSES for stage in ORDER),
     raises("producer:before"),
     raises("producer:amid"),
     raises("producer:after"),
@@ -135,13 +152,6 @@ ROWS = [
     Row("consumer:after", "None", ways.return_none, PipelineResultIsNotPipelineWorkItem, "'NoneType'"),
     Row("producer:after", "unpicklable", ways.return_a_lambda, PipelinePicklingError, "^stage 'producer': the result"),
     Row("middle:after", "unpicklable", ways.return_a_lambda, PipelinePicklingError, "^stage 'middle': the result"),
-    Row(
-        "producer:after",
-        "SIGKILL while answering",
-        partial(ways.return_trap, OnDeparture, partial(ways.kill_self, signal.SIGKILL)),
-        PipelineWorkerDied,
-        "^stage 'producer': .*SIGKILL while it held 'victim'",
-    ),
 ]
 
 
@@ -217,7 +227,34 @@ def test_half_of_a_frame_is_none(row: Row, runner: str, journal: Journal) -> Non
     assert sorted(journal.lines()) == ["victim consumer", "victim producer"]
 
 
-@pytest.mark.parametrize("moment", ["before", "amid", "after"])
+MIDDLE_IN_A_FRAME = [
+    *(died(death, "middle:in a frame") for death in DEATHS),
+    *(exits("middle:in a frame", status) for status in EXIT_STATUSES),
+]
+
+
+@pytest.mark.parametrize("row", MIDDLE_IN_A_FRAME, ids=lambda row: row.name)
+@pytest.mark.parametrize("neighbour", ["producer", "consumer"])
+def test_half_of_a_frame_at_the_middle_stage_is_none(row: Row, neighbour: str, journal: Journal) -> None:
+    """It goes wrong when a message is half-way from the producer or to the consumer: nobody behind sees an end."""
+    is_reading = neighbour == "producer"
+    stages = [
+        (TornFrameStage if is_reading else ChainStage)("producer", is_piped=True),
+        (TornFrameReaderStage if is_reading else TornFrameStage)("middle", is_piped=True),
+        (ChainStage if is_reading else TornFrameReaderStage)("consumer", is_piped=False),
+    ]
+    with pipeline_on(DEFAULT, stages=stages) as pipeline:
+        victim = CrashItem("victim", journal.path, row.act, row.at)
+        clock = FailureClock(victim)
+        result(clock.submit(pipeline))
+    assert_failed_as(row, victim)
+    assert len(victim.exceptions) == (3 if is_reading else 2)  # else the producer was done, and all was well with it
+    clock.assert_in_time()
+    assert journal.repeated() == []
+    assert "victim consumer saw a clean end" not in journal.lines()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("runner", [DEFAULT, SPAWN])
 def test_a_timeout_ends_a_chain(runner: str, moment: str, journal: Journal) -> None:
     """What loops is ended by its own stage's limit; the others fail because of it."""

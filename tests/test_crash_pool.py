@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from typing import Any
 
 import crash_stages as ways
 import pytest
@@ -185,16 +186,23 @@ def test_deaths_amid_many_short_items_cost_those_items_only(runner: str, journal
     assert pipeline.was_graceful_shutdown
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+# exit() is a death there, for no stage is at work.
+AMID_THE_ANSWER = [
+    *(pytest.param(death.act, death.exitcode, id=death.name) for death in DEATHS),
+    *(pytest.param(partial(ways.sys_exit, status), status, id=f"exit({status})") for status in EXIT_STATUSES),
+]
+
+
+@pytest.mark.parametrize(("act", "exitcode"), AMID_THE_ANSWER)
 def test_a_worker_that_dies_half_way_through_its_answer_costs_one_item(
-    signum: signal.Signals, journal: Journal, tmp_path: Path, fifo: Callable[[str], str]
+    act: Callable[[Any], Any], exitcode: int, journal: Journal, tmp_path: Path, fifo: Callable[[str], str]
 ) -> None:
     """Half of an answer is none."""
     blocked, until, answer = fifo("blocked"), fifo("until"), fifo("answer")
     block = ways.BlockingDeterminerStage(blocked, until)
     with pipeline_on(DEFAULT, stages=[*stages(), block], max_simultaneous_work_items=AT_ONCE) as pipeline:
         (pid,) = pids_at_strength(pipeline, tmp_path, 1)
-        victim = CrashItem("victim", journal.path, partial(ways.wait_then_answer_with, answer, None, LARGE))
+        victim = CrashItem("victim", journal.path, partial(ways.wait_then_die_amid_the_answer, answer, LARGE, act))
         clock = FailureClock(victim)
         future = clock.submit(pipeline)
         with open(answer, "wb"):  # which waits for the stage to be there
@@ -203,14 +211,14 @@ def test_a_worker_that_dies_half_way_through_its_answer_costs_one_item(
         # The stage answers now, and the pipeline's thread does not read: the answer stands in the socket half-way.
         (worker,) = (worker for worker in worker_pool(pipeline).workers.values() if worker.pid == pid)
         wait_readable(worker.channel.fileno(), "no answer came")
-        kill_and_wait(pid, signum)
+        kill_and_wait(pid, signal.SIGUSR1)
         clock.start()
         Path(until).write_bytes(b"")
         (failure,) = result(future).exceptions
         assert result(blocker).exceptions is None
         assert_all_succeed(pipeline, journal)
     assert type(failure) is PipelineWorkerDied
-    assert (failure.exitcode, failure.stage, failure.item) == (-signum, "act", "victim")
+    assert (failure.exitcode, failure.stage, failure.item) == (exitcode, "act", "victim")
     clock.assert_in_time()
     assert pipeline.was_graceful_shutdown
 
