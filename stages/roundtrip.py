@@ -128,8 +128,9 @@ class _Copies(io.RawIOBase):
 class _Handover(io.RawIOBase):
     """Bytes on their way to the decoder: the compressor's thread puts them in, the decoder's reads them as a file.
 
-    They wait in one buffer that is used round and round. Objects of all sizes, made on one thread and freed on another,
-    would have the C library keep more and more memory.
+    They wait in one buffer that is used round and round, and are read in portions of one size. Objects of all sizes,
+    in the arena of the decoder's thread or made on one thread and freed on another, would have the C library keep more
+    and more memory.
     """
 
     def __init__(self) -> None:
@@ -180,16 +181,22 @@ class _Handover(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
+        # Not the few that there may be. Whoever waits to put more in waits for no more than this to be taken out.
+        enough_bytes = min(len(view), _MAX_WAITING_BYTES)
         with self._condition:
-            while not (self._waiting_bytes or not self._has_writer or self._is_abandoned):
+            while self._waiting_bytes < enough_bytes and self._has_writer and not self._is_abandoned:
                 self._condition.wait()
             if self._is_abandoned:
                 raise BrokenPipeError("the compressor has failed")  # its own error is the one that is told
             n = min(len(view), self._waiting_bytes, _MAX_WAITING_BYTES - self._start)
             view[:n] = self._ring[self._start : self._start + n]
             self._waiting_bytes -= n
-            # From the front again where nothing waits: a decoder that keeps up needs little of the buffer.
-            self._start = (self._start + n) % _MAX_WAITING_BYTES if self._waiting_bytes else 0
+            self._start = (self._start + n) % _MAX_WAITING_BYTES
+            end = self._start + self._waiting_bytes
+            if self._waiting_bytes <= min(self._start, _BUFFER_BYTES) and end <= _MAX_WAITING_BYTES:
+                # From the front again where little waits: a decoder that keeps up needs little of the buffer.
+                self._ring[: self._waiting_bytes] = self._ring[self._start : end]
+                self._start = 0
             self._condition.notify_all()
         return n
 
