@@ -39,6 +39,7 @@ from .workforce import Workforce
 
 # poll() and epoll take milliseconds as an int. Who waits longer waits again.
 LONGEST_WAIT_S = 1_000_000.0
+_WAIT_PIECE_S = 0.5
 _POLL_IN = select.EPOLLIN
 _POLL_OUT = select.EPOLLOUT
 
@@ -85,6 +86,11 @@ class Engine:
         self.is_shut_down = False
         self._is_stopping = False
         self._is_closed = False
+        self._is_ended = False
+        self._pid = os.getpid()
+        # Held while the thread runs. Not its join(): until Python 3.13 a join() that an exception of a signal's handler
+        # breaks off takes the thread for ended from then on.
+        self._running = threading.Lock()
         self._terminate_at: float | None = None
         self._wake = OwnedDescriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         try:
@@ -92,7 +98,6 @@ class Engine:
         except BaseException:
             self._wake.close()
             raise
-        self._wake_fd = self._wake.fileno()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self.watch(self._wake.fileno(), self._on_wake)
         self.items = Items(self)
@@ -105,13 +110,30 @@ class Engine:
 
     def start(self) -> None:
         """Start the thread. Raises RuntimeError when there can be none."""
-        thread = threading.Thread(target=self._run, name=f"MpPipeline-{self.name}", daemon=True)
+        thread = threading.Thread(target=self._run_to_the_end, name=f"MpPipeline-{self.name}", daemon=True)
         self.thread = thread  # it asks for itself
+        self._running.acquire()
         try:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter is ending
             self.thread = None
+            self._running.release()
             raise
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is there; it is not in a forked copy."""
+        return self.thread is not None and not self._is_ended and os.getpid() == self._pid
+
+    def wait_until_ended(self, timeout_s: float | None = None) -> None:
+        """Wait for the thread's end; from any place of any thread, signal handlers included."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._is_ended and (deadline is None or time.monotonic() < deadline):
+            # In pieces: one who is broken off between the two leaves it locked.
+            if self._running.acquire(timeout=_WAIT_PIECE_S):
+                self._running.release()
+        if self._is_ended and self.thread is not None:
+            self.thread.join()
 
     def start_workers(self, count: int) -> None:
         """Ask for workers from the caller's thread, before ours is there: it would have to wait for the other."""
@@ -129,9 +151,9 @@ class Engine:
                 # No Python call between the two, where a signal could come in: who posts in its handler, or after its
                 # exception, would find a loop that sleeps and is taken for awake.
                 self._is_asleep = False
-                os.eventfd_write(self._wake_fd, 1)
+                os.eventfd_write(self._wake.number, 1)
             except OSError:
-                return  # closed: the loop has ended
+                return  # closed: the loop has ended, or is not in this process, a forked copy of its own
 
     def stop(self, cancel_pending: bool) -> None:
         """Have the loop end: after all items, or with those cancelled that have not been started."""
@@ -155,6 +177,13 @@ class Engine:
         return True
 
     # -- the loop
+
+    def _run_to_the_end(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._is_ended = True
+            self._running.release()
 
     def _run(self) -> None:
         try:
@@ -368,5 +397,4 @@ class Engine:
         self._handlers.clear()
         disown(self._epoll)
         self._epoll.close()
-        self._wake_fd = -1
         self._wake.close()

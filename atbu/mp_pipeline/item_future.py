@@ -132,7 +132,7 @@ class ItemFuture(Future[Any]):
         entry = self.entry
         if is_cancelled and entry is not None and not entry.is_ended:
             if entry.item._submission == entry.submission:
-                entry.item._submission = None
+                entry.item.__dict__["_submission"] = None
             items, left = self.engine.items, entry
             self.engine.post(lambda: items.drop(left))
         return is_cancelled

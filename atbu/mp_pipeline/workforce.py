@@ -156,7 +156,7 @@ class Workforce:
                 num_answers += 1
                 total_us += fields[5]
                 member = worker.queue[0]
-                if type(member) is not SoloRun or fields[1] == wire.IS_FAILED or member.originals:
+                if type(member) is not SoloRun or fields[1] & wire.IS_FAILED or member.originals:
                     self._answers.take(worker, fields, payload)
                     continue
                 num_solo += 1
