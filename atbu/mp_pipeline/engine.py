@@ -152,7 +152,7 @@ class Engine:
                 # exception, would find a loop that sleeps and is taken for awake.
                 self._is_asleep = False
                 os.eventfd_write(self._wake.number, 1)
-            except OSError:
+            except (OSError, ValueError):
                 return  # closed: the loop has ended, or is not in this process, a forked copy of its own
 
     def stop(self, cancel_pending: bool) -> None:

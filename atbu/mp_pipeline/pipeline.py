@@ -54,10 +54,7 @@ _live: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def _claim(work_item: PipelineWorkItem) -> int:
-    """Put the item before the first stage and mark it as being in a pipeline; returns its submission's number.
-
-    Raises InvalidFunctionArgument.
-    """
+    """Mark the item as being in a pipeline, before its first stage; returns its submission's number."""
     with _claims:
         if work_item._submission is not None:
             raise InvalidFunctionArgument("work_item is in a pipeline already")
