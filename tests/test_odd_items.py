@@ -124,3 +124,31 @@ def test_an_answer_that_is_unpickled_as_something_else_fails_its_item_alone(runn
     assert len(bad.exceptions) == len(stages)
     assert good.exceptions is None
     assert pipeline.anomalies == []
+
+
+class Slotted(PipelineWorkItem):
+    """Has attributes that do not stand in its __dict__."""
+
+    __slots__ = ("here", "there")
+
+    def __init__(self):
+        super().__init__()
+        self.here = 1
+
+
+def set_slots(item, **kwargs):
+    item.here += 1
+    item.there = "there"
+    return item
+
+
+@pytest.mark.parametrize("kind", STAGES)
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_attributes_in_slots_are_carried_back_like_others(runner, kind, is_copied):
+    """Unless auto_copy_attr says that none are."""
+    item = having(Slotted(), auto_copy_attr=is_copied)
+    stages = STAGES[kind](set_slots)
+    results(runner(*stages), [item])
+    assert item.exceptions is None
+    # each stage of a chain is given the item as it was before the chain
+    assert (item.here, hasattr(item, "there")) == ((2, True) if is_copied else (1, False))
