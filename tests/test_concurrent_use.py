@@ -235,3 +235,20 @@ def test_the_pipeline_may_be_ended_from_within(runner, end, place):
     pipeline.shutdown()
     with pytest.raises(PipelineClosed):
         pipeline.submit(Item())
+
+
+@pytest.mark.parametrize(
+    "wait", [lambda pipeline: pipeline.submit(Item()).result(), lambda pipeline: next(pipeline.map([]), 0)]
+)
+def test_a_thread_stage_is_told_that_it_would_wait_for_ever(runner, wait):
+    """Where no other item may be at work meanwhile."""
+
+    def wait_inside(item):
+        if item.user_obj == "wait":
+            wait(pipeline)
+        return item
+
+    pipeline = runner(thread_stage(wait_inside), max_simultaneous_work_items=1)
+    waiting, good = results(pipeline, [Item("wait"), Item()])
+    assert [type(ex) for ex in waiting.exceptions] == [InvalidStateError]
+    assert good.exceptions is None

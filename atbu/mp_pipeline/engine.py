@@ -29,6 +29,7 @@ from .dispatch import Dispatcher
 from .exception import ANOMALY_KIND_EXCEPTION, Anomaly, PipelineBroken
 from .fork_guard import OwnedDescriptor, disown, own
 from .items import Items, refuse_late
+from .loop_thread import LoopThread
 from .runs import Entry, Member
 from .scheduler import Admit, Grow, Scheduler, Start
 from .stage import PipelineStage, stage_label
@@ -39,7 +40,6 @@ from .workforce import Workforce
 
 # poll() and epoll take milliseconds as an int. Who waits longer waits again.
 LONGEST_WAIT_S = 1_000_000.0
-_WAIT_PIECE_S = 0.5
 _POLL_IN = select.EPOLLIN
 _POLL_OUT = select.EPOLLOUT
 
@@ -75,7 +75,6 @@ class Engine:
         #: Why no worker can be had, once that is so.
         self.broken: PipelineBroken | None = None
         self.was_terminated = False
-        self.thread: threading.Thread | None = None
         #: Called with each entry that has left, before its future is completed.
         self.on_ended: Callable[[Entry], None] = lambda entry: None
         self._inbox: deque[Callable[[], None] | Entry] = deque()
@@ -86,11 +85,7 @@ class Engine:
         self.is_shut_down = False
         self._is_stopping = False
         self._is_closed = False
-        self._is_ended = False
-        self._pid = os.getpid()
-        # Held while the thread runs. Not its join(): until Python 3.13 a join() that an exception of a signal's handler
-        # breaks off takes the thread for ended from then on.
-        self._running = threading.Lock()
+        self.loop = LoopThread(f"MpPipeline-{name}")
         self._terminate_at: float | None = None
         self._wake = OwnedDescriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         try:
@@ -109,31 +104,13 @@ class Engine:
     # -- called from any thread
 
     def start(self) -> None:
-        """Start the thread. Raises RuntimeError when there can be none."""
-        thread = threading.Thread(target=self._run_to_the_end, name=f"MpPipeline-{self.name}", daemon=True)
-        self.thread = thread  # it asks for itself
-        self._running.acquire()
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is ending
-            self.thread = None
-            self._running.release()
-            raise
+        """Start the thread. Raises RuntimeError when there can be none, and what a signal's handler raises."""
+        self.loop.start(self._run)
 
     @property
-    def is_running(self) -> bool:
-        """Whether the thread is there; it is not in a forked copy."""
-        return self.thread is not None and not self._is_ended and os.getpid() == self._pid
-
-    def wait_until_ended(self, timeout_s: float | None = None) -> None:
-        """Wait for the thread's end; from any place of any thread, signal handlers included."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not self._is_ended and (deadline is None or time.monotonic() < deadline):
-            # In pieces: one who is broken off between the two leaves it locked.
-            if self._running.acquire(timeout=_WAIT_PIECE_S):
-                self._running.release()
-        if self._is_ended and self.thread is not None:
-            self.thread.join()
+    def thread(self) -> threading.Thread | None:
+        """The engine's own thread, once it was started."""
+        return self.loop.thread
 
     def start_workers(self, count: int) -> None:
         """Ask for workers from the caller's thread, before ours is there: it would have to wait for the other."""
@@ -177,13 +154,6 @@ class Engine:
         return True
 
     # -- the loop
-
-    def _run_to_the_end(self) -> None:
-        try:
-            self._run()
-        finally:
-            self._is_ended = True
-            self._running.release()
 
     def _run(self) -> None:
         try:

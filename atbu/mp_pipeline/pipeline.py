@@ -30,7 +30,7 @@ from .arguments import check_arguments, check_template
 from .cpus import usable_cpus
 from .engine import LONGEST_WAIT_S, Engine
 from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
-from .item_future import ItemFuture
+from .item_future import ItemFuture, is_needed_by_items
 from .mapping import as_completed, in_order
 from .runs import Entry, check_timeout
 from .scheduler import Scheduler
@@ -276,7 +276,7 @@ class MultiprocessingPipeline:
         bound = window if window is not None else max(64, 512 * self._engine.scheduler.max_running)
         if bound < 1:
             raise InvalidFunctionArgument(f"window must be at least 1, not {bound}")
-        if threading.current_thread() is self._engine.thread:
+        if is_needed_by_items(self._engine):
             raise InvalidStateError("map would wait for items on the pipeline's own thread, which they need to end")
         if self._max_pending is not None:
             bound = min(bound, self._max_pending)
@@ -327,7 +327,7 @@ class MultiprocessingPipeline:
         # In a signal handler it may be held further up in this very thread, and the engine needs it to end items.
         held = lock._release_save() if lock._is_owned() else None
         try:
-            self._engine.wait_until_ended()
+            self._engine.loop.wait_until_ended()
         except BaseException:
             # The program has given up waiting: should it end now, its items are not waited for either.
             self._engine.is_shut_down = False
@@ -382,7 +382,7 @@ def _abandon(engine: Engine) -> None:
 
 def _end_all_at_exit() -> None:
     """The program ends and has not shut its pipelines down."""
-    left = [engine for engine in _live if engine.is_running]
+    left = [engine for engine in _live if engine.loop.is_running]
     if not left:
         return
     forgotten = [engine for engine in left if not engine.is_shut_down]
@@ -390,7 +390,7 @@ def _end_all_at_exit() -> None:
         engine.end_at_exit()
     for engine in left:
         # one that was shut down without waiting finishes its items, as a program expects of shutdown()
-        engine.wait_until_ended(3 * engine.grace_s + 1.0 if engine in forgotten else None)
+        engine.loop.wait_until_ended(3 * engine.grace_s + 1.0 if engine in forgotten else None)
     if forgotten:
         # last, for where warnings are errors
         names = ", ".join(sorted(repr(engine.name) for engine in forgotten))
