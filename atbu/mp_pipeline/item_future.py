@@ -87,6 +87,8 @@ class ItemFuture(Future[Any]):
             if self._state == PENDING:
                 self._state = RUNNING
                 return True
+            if self._state in (RUNNING, FINISHED):  # by the program, which Future's own would have us fail for
+                return self._state == RUNNING
         return super().set_running_or_notify_cancel()
 
     def set_result(self, result: Any) -> None:
