@@ -235,3 +235,33 @@ def test_the_pipeline_may_be_ended_from_within(runner, end, place):
     pipeline.shutdown()
     with pytest.raises(PipelineClosed):
         pipeline.submit(Item())
+
+
+@pytest.mark.parametrize(
+    "wait", [lambda pipeline: pipeline.submit(Item()).result(), lambda pipeline: next(pipeline.map([]), 0)]
+)
+def test_a_thread_stage_is_told_that_it_would_wait_for_ever(runner, wait):
+    """Where no other item may be at work meanwhile."""
+
+    def wait_inside(item):
+        if item.user_obj == "wait":
+            wait(pipeline)
+        return item
+
+    pipeline = runner(thread_stage(wait_inside), max_simultaneous_work_items=1)
+    waiting, good = results(pipeline, [Item("wait"), Item()])
+    assert [type(ex) for ex in waiting.exceptions] == [InvalidStateError]
+    assert good.exceptions is None
+
+
+@pytest.mark.parametrize("complete", [lambda future: future.set_result("mine"), Future.set_running_or_notify_cancel])
+def test_a_future_that_the_program_sets_itself_costs_no_other_item(runner, complete):
+    """What it was set to stays."""
+    let_go = threading.Event()
+    pipeline = runner(thread_stage(lambda item: (let_go.wait(PATIENCE_S), item)[1]), max_simultaneous_work_items=1)
+    first, second, third = [pipeline.submit(Item(number)) for number in range(3)]
+    complete(second)
+    let_go.set()
+    assert [result(future).exceptions for future in (first, third)] == [None, None]
+    assert result(second) == "mine" or not result(second).is_failed
+    assert pipeline.anomalies == []

@@ -14,6 +14,8 @@ from pipeline_stages import (
     PipedThreadStage,
     chain,
     closing_runner,
+    keep,
+    negate,
     process_stage,
     results,
     thread_stage,
@@ -73,6 +75,15 @@ def test_a_process_stage_is_fresh_for_every_item(runner):
     items = results(runner(stage, max_simultaneous_work_items=1), [Item() for _ in range(20)])
     assert [item.user_obj for item in items] == [(1, 1, 2, "first")] * 20
     assert (stage.count, stage.log, stage.parents) == (0, [], {"word": "first"})
+
+
+def test_a_stage_that_takes_the_place_of_another_does_the_work_of_later_items(runner):
+    """In the list that the pipeline was given."""
+    pipeline = runner(process_stage(negate))
+    first = results(pipeline, [Item(1)])[0]
+    pipeline._stages[0] = process_stage(keep)
+    second = results(pipeline, [Item(1)])[0]
+    assert (first.user_obj, second.user_obj) == (-1, 1)
 
 
 def test_what_the_parent_changes_on_a_stage_later_items_see(runner):

@@ -6,6 +6,7 @@ import atexit
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,8 @@ from multiprocessing import util
 import pytest
 from pipeline_harness import Journal, note_in, result
 from pipeline_stages import PROCESSES, RUNNERS, Item, closing_runner, keep, process_stage, results, thread_stage
+
+from atbu.mp_pipeline.mp_pipeline import PipelineWorkerDied
 
 
 @pytest.fixture(params=RUNNERS)
@@ -274,3 +277,20 @@ def test_the_next_pipeline_starts_its_workers_in_the_same_way(processes):
         pipeline = processes(process_stage(), thread_stage(), process_initfunc=lambda: None)
         assert results(pipeline, [Item()])[0].exceptions is None
         pipeline.shutdown()
+
+
+def _close_all_descriptors(item):
+    if item.user_obj == "close":
+        os.closerange(3, 1024)
+        signal.pause()
+    return item
+
+
+def test_a_stage_that_closes_all_descriptors_is_told_so(processes):
+    """Memory had no part in it."""
+    pipeline = processes(process_stage(_close_all_descriptors))
+    bad, good = results(pipeline, [Item("close"), Item()])
+    assert [type(ex) for ex in bad.exceptions] == [PipelineWorkerDied]
+    assert "Does a stage close all descriptors?" in str(bad.exceptions[0])
+    assert "memory" not in str(bad.exceptions[0])
+    assert good.exceptions is None

@@ -9,7 +9,7 @@ from . import channel as wire
 from .descriptors import loads_answer
 from .plain_items import ItemUnpacker, unpack_parts
 from .runs import Member, SoloRun, describe_item
-from .stage_run import pickling_error, with_worker_traceback
+from .stage_run import check_unpickled, pickling_error, with_worker_traceback
 from .work_item import PipelineWorkItem
 from .workers import Worker
 
@@ -42,6 +42,7 @@ class Answers:
             else:
                 takes_parts = False
                 answer = pickle.loads(payload)
+                check_unpickled(answer)
         except BaseException as ex:  # noqa: BLE001 - whatever a user's __setstate__ raises fails this item alone
             member.failure = self._unreadable("the result", member, ex)
             self._items.end_member(member)
@@ -107,7 +108,9 @@ class Answers:
     def _load_answer(self, flags: int, payload: bytes, member: Member) -> PipelineWorkItem:
         if flags & wire.IS_PACKED:
             return self._unpacker.unpack(payload)
-        return loads_answer(payload, member.originals)  # type: ignore[no-any-return]
+        answer: PipelineWorkItem = loads_answer(payload, member.originals)
+        check_unpickled(answer)
+        return answer
 
     def _note_failed_at(self, member: Member, payload: bytes) -> bytes:
         (member.failed_at_ns,) = wire.FAILED_AT.unpack_from(payload)

@@ -60,6 +60,8 @@ _SEQ = struct.Struct("<Q")
 MAX_DESCRIPTORS = 253
 # As numbers: socket's are enums, whose & is a Python function.
 _MSG_CTRUNC = int(socket.MSG_CTRUNC)
+# A worker may be gone when we send to it, and the program may have SIGPIPE end it.
+_NO_SIGPIPE = int(socket.MSG_NOSIGNAL)
 _FD_BYTES = array.array("i").itemsize
 _ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * _FD_BYTES)
 # Enough for hundreds of small answers in one system call. malloc() would get 128 KiB and more from the kernel each
@@ -119,7 +121,7 @@ class ParentChannel:
             text = f"{len(fds)} descriptors are more than travel with one item ({MAX_DESCRIPTORS}, its pipes included)"
             raise OSError(errno.E2BIG, text)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        self._descriptors.sendmsg([_SEQ.pack(seq)], rights)
+        self._descriptors.sendmsg([_SEQ.pack(seq)], rights, _NO_SIGPIPE)
 
     def send(self, pieces: list[bytes]) -> None:
         """Send these bytes in order, as much as fits now and the rest when :meth:`flush` is called.
@@ -152,7 +154,7 @@ class ParentChannel:
 
     def _send_some(self, data: bytes | memoryview) -> bytes | memoryview:
         try:
-            sent = self._stream.send(data)
+            sent = self._stream.send(data, _NO_SIGPIPE)
         except BlockingIOError:
             return data
         except OSError as ex:
@@ -162,7 +164,7 @@ class ParentChannel:
         view = memoryview(data)[sent:]
         while len(view):
             try:
-                sent = self._stream.send(view)
+                sent = self._stream.send(view, _NO_SIGPIPE)
             except BlockingIOError:
                 break
             except OSError as ex:

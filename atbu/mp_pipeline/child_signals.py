@@ -18,4 +18,6 @@ def leave_signals_to_the_parent() -> None:
             signal.signal(signum, _no_op)
     for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
         signal.signal(signum, signal.SIG_DFL)
+    # Python's default: a write to a reader that has gone is an error, not our end, whatever the program has for itself.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from operator import is_
 from typing import TYPE_CHECKING
 
 from . import channel as wire
@@ -44,8 +45,9 @@ class _SeenStages:
         #: When they were looked at last.
         self.turn = -1
 
-    def is_unchanged(self) -> bool:
-        return all(map(_is_as_seen, self._looks, self._stages))
+    def is_unchanged(self, stages: tuple[PipelineStage, ...]) -> bool:
+        """Whether these are the very stages, and would be pickled as they were."""
+        return all(map(is_, stages, self._stages)) and all(map(_is_as_seen, self._looks, stages))
 
 
 def _is_as_seen(look: PlainStage | None, stage: PipelineStage) -> bool:
@@ -218,11 +220,11 @@ class Dispatcher:
         assert worker is not None
         key = _stages_key(member)
         seen = self._seen_stages.get(key)
-        if seen is not None and (seen.turn == self._turn or seen.is_unchanged()):
+        stages = tuple(self._engine.stages[member.first : member.first + member.count])
+        if seen is not None and (seen.turn == self._turn or seen.is_unchanged(stages)):
             seen.turn = self._turn
             data = seen.data
         else:
-            stages = tuple(self._engine.stages[member.first : member.first + member.count])
             try:
                 data = self._pickler.dumps(stages)
             except BaseException as ex:

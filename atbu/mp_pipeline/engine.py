@@ -29,6 +29,7 @@ from .dispatch import Dispatcher
 from .exception import ANOMALY_KIND_EXCEPTION, Anomaly, PipelineBroken
 from .fork_guard import OwnedDescriptor, disown, own
 from .items import Items, refuse_late
+from .loop_thread import LoopThread
 from .runs import Entry, Member
 from .scheduler import Admit, Grow, Scheduler, Start
 from .stage import PipelineStage, stage_label
@@ -74,7 +75,6 @@ class Engine:
         #: Why no worker can be had, once that is so.
         self.broken: PipelineBroken | None = None
         self.was_terminated = False
-        self.thread: threading.Thread | None = None
         #: Called with each entry that has left, before its future is completed.
         self.on_ended: Callable[[Entry], None] = lambda entry: None
         self._inbox: deque[Callable[[], None] | Entry] = deque()
@@ -85,6 +85,7 @@ class Engine:
         self.is_shut_down = False
         self._is_stopping = False
         self._is_closed = False
+        self.loop = LoopThread(f"MpPipeline-{name}")
         self._terminate_at: float | None = None
         self._wake = OwnedDescriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         try:
@@ -92,7 +93,6 @@ class Engine:
         except BaseException:
             self._wake.close()
             raise
-        self._wake_fd = self._wake.fileno()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self.watch(self._wake.fileno(), self._on_wake)
         self.items = Items(self)
@@ -104,14 +104,13 @@ class Engine:
     # -- called from any thread
 
     def start(self) -> None:
-        """Start the thread. Raises RuntimeError when there can be none."""
-        thread = threading.Thread(target=self._run, name=f"MpPipeline-{self.name}", daemon=True)
-        self.thread = thread  # it asks for itself
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is ending
-            self.thread = None
-            raise
+        """Start the thread. Raises RuntimeError when there can be none, and what a signal's handler raises."""
+        self.loop.start(self._run)
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The engine's own thread, once it was started."""
+        return self.loop.thread
 
     def start_workers(self, count: int) -> None:
         """Ask for workers from the caller's thread, before ours is there: it would have to wait for the other."""
@@ -129,9 +128,9 @@ class Engine:
                 # No Python call between the two, where a signal could come in: who posts in its handler, or after its
                 # exception, would find a loop that sleeps and is taken for awake.
                 self._is_asleep = False
-                os.eventfd_write(self._wake_fd, 1)
-            except OSError:
-                return  # closed: the loop has ended
+                os.eventfd_write(self._wake.number, 1)
+            except (OSError, ValueError):
+                return  # closed: the loop has ended, or is not in this process, a forked copy of its own
 
     def stop(self, cancel_pending: bool) -> None:
         """Have the loop end: after all items, or with those cancelled that have not been started."""
@@ -368,5 +367,4 @@ class Engine:
         self._handlers.clear()
         disown(self._epoll)
         self._epoll.close()
-        self._wake_fd = -1
         self._wake.close()

@@ -52,15 +52,16 @@ class OwnedDescriptor:
     """A bare descriptor that closes once, and is forgotten by the registry when it does."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        #: -1 once it is closed, and so in a forked copy, where a descriptor of that number may be anybody's.
+        self.number = fd
         own(self)
 
     def fileno(self) -> int:
-        return self._fd
+        return self.number
 
     def close(self) -> None:
         disown(self)
-        fd, self._fd = self._fd, -1
+        fd, self.number = self.number, -1
         if fd >= 0:
             os.close(fd)
 

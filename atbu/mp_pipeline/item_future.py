@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from .runs import Entry
 
 
+def is_needed_by_items(engine: Engine) -> bool:
+    """Whether the present thread is one that all items need to end: who waits for an item there waits for ever.
+
+    A stage on a thread is, where no other may be at work meanwhile.
+    """
+    me = threading.current_thread()
+    return me is engine.thread or (engine.scheduler.max_running == 1 and engine.threads.owns(me))
+
+
 class _SlimCondition(threading.Condition):
     """A condition of one object less its seven: it binds no methods, and makes room for waiters when there is one.
 
@@ -23,6 +33,10 @@ class _SlimCondition(threading.Condition):
     """
 
     _waiters: Any = ()
+    # No Python frame between the lock's own and the body of a `with`, as Condition's are: what a signal's handler
+    # raises there (Ctrl-C) would leave it locked for ever, and the pipeline's thread waiting for it.
+    __enter__: Any = property(operator.attrgetter("_lock.__enter__"))
+    __exit__: Any = property(operator.attrgetter("_lock.__exit__"))
 
     def __init__(self) -> None:
         # Not ours: Condition's own would bind five methods of the lock.
@@ -73,6 +87,8 @@ class ItemFuture(Future[Any]):
             if self._state == PENDING:
                 self._state = RUNNING
                 return True
+            if self._state in (RUNNING, FINISHED):  # by the program, which Future's own would have us fail for
+                return self._state == RUNNING
         return super().set_running_or_notify_cancel()
 
     def set_result(self, result: Any) -> None:
@@ -120,10 +136,10 @@ class ItemFuture(Future[Any]):
 
     def _refuse_to_wait_for_itself(self) -> None:
         engine = getattr(self, "engine", None)
-        if engine is not None and engine.thread is threading.current_thread() and not self.done():
+        if engine is not None and is_needed_by_items(engine) and not self.done():
             raise InvalidStateError(
                 f"waiting for an item of pipeline {engine.name!r} on the pipeline's own thread (in a callback, "
-                "is_for_stage or stage_complete) would never end; use add_done_callback"
+                "is_for_stage or stage_complete, or in its only stage at work) would never end; use add_done_callback"
             )
 
     def cancel(self) -> bool:
@@ -132,7 +148,7 @@ class ItemFuture(Future[Any]):
         entry = self.entry
         if is_cancelled and entry is not None and not entry.is_ended:
             if entry.item._submission == entry.submission:
-                entry.item._submission = None
+                entry.item.__dict__["_submission"] = None
             items, left = self.engine.items, entry
             self.engine.post(lambda: items.drop(left))
         return is_cancelled

@@ -17,6 +17,7 @@ from .exception import (
     PipelineTerminated,
     PipelineWorkerDied,
 )
+from .item_failures import append_past_setattr, failures_of, put_first, record
 from .runs import Entry, Member, Run, SoloRun, describe_item, plan_run
 from .stage import stage_label
 from .stage_run import add_note, failure_to_record
@@ -66,14 +67,15 @@ class Items:
         """
         item = entry.item
         engine = self._engine
-        if engine.broken is not None and not item.exceptions:
-            _record(item, engine.broken)
         run = None
-        if not item.exceptions:
-            try:
-                run = plan_run(entry, engine.stages, engine.is_serial, spare)
-            except BaseException as ex:  # noqa: BLE001 - is_for_stage and the properties are the user's
-                _record(item, failure_to_record(ex))
+        try:
+            if not item.exceptions:
+                if engine.broken is not None:
+                    record(item, engine.broken)
+                else:
+                    run = plan_run(entry, engine.stages, engine.is_serial, spare)
+        except BaseException as ex:  # noqa: BLE001 - is_for_stage and the properties are the user's
+            record(item, failure_to_record(ex))
         if run is None:
             self._scheduler.done(entry)
             self._end(entry)
@@ -132,7 +134,7 @@ class Items:
             else:
                 item.stage_complete(run.stage_num, answer, None)
         except BaseException as ex:  # noqa: BLE001 - an override is the user's
-            _record(item, failure_to_record(ex))
+            record(item, failure_to_record(ex))
         return self.advance(entry, run)
 
     def located(self, member: Member, failure: BaseException) -> BaseException:
@@ -170,8 +172,7 @@ class Items:
             return
         first = _first_failed(run) if run.has_failed else None
         if first is not None and self._is_to_be_retried(entry, first):
-            # past a __setattr__ of the user's
-            entry.item.__dict__["attempts"] = [*(entry.item.attempts or ()), _failure_of(first)]
+            append_past_setattr(entry.item, "attempts", _failure_of(first))
             entry.attempt += 1
             self._scheduler.want(entry, run.num_workers, run.is_chain)
             return
@@ -183,9 +184,9 @@ class Items:
             try:
                 item.stage_complete(member.stage_num, member.answer, None)  # type: ignore[arg-type] # it has answered
             except BaseException as ex:  # noqa: BLE001 - an override is the user's
-                _record(item, failure_to_record(ex))
+                record(item, failure_to_record(ex))
         if first is not None:
-            _put_first(item, _failure_of(first))
+            put_first(item, _failure_of(first))
         if type(run) is Run:
             # Members know their run and the run its members: undone here, they need no garbage collection.
             run.members = []
@@ -200,13 +201,13 @@ class Items:
             else:
                 item.stage_complete(member.stage_num, answer, None)
         except BaseException as ex:  # noqa: BLE001 - an override is the user's
-            _record(item, failure_to_record(ex))
+            record(item, failure_to_record(ex))
         # an override need not call super
         if failure is not None:
-            _record(item, failure)
-        elif answer is not None and answer.exceptions:
-            for recorded in answer.exceptions:
-                _record(item, recorded)
+            record(item, failure)
+        elif answer is not None:
+            for recorded in failures_of(answer):
+                record(item, recorded)
 
     def _is_to_be_retried(self, entry: Entry, member: Member) -> bool:
         engine = self._engine
@@ -221,7 +222,7 @@ class Items:
                 return False
             return bool(entry.item.may_retry())
         except BaseException as ex:  # noqa: BLE001 - the user's code and settings
-            _record(entry.item, failure_to_record(ex))
+            record(entry.item, failure_to_record(ex))
             return False
 
     # -- ends
@@ -230,7 +231,7 @@ class Items:
         """Complete the future: the item has ended, failed or not."""
         if entry.is_ended:
             return
-        entry.item._cur_stage = len(self._engine.stages)
+        entry.item.__dict__["_cur_stage"] = len(self._engine.stages)  # past a __setattr__ of the user's
         self._forget(entry)
         try:
             entry.future.set_result(entry.item)
@@ -242,7 +243,7 @@ class Items:
         entry.is_ended = True
         self._entries.discard(entry)
         if entry.item._submission == entry.submission:
-            entry.item._submission = None
+            entry.item.__dict__["_submission"] = None
         entry.run = None
         entry.future.entry = None  # a future is often kept; the entry need not be
         self._engine.on_ended(entry)
@@ -253,7 +254,7 @@ class Items:
         if broken is None:
             self._cancel(entry)
         elif entry.future.set_running_or_notify_cancel():
-            _record(entry.item, broken)
+            record(entry.item, broken)
             self._end(entry)
         else:
             self._forget(entry)
@@ -282,7 +283,7 @@ class Items:
         for entry in self._scheduler.cancel_new():
             self._refuse(entry)
         for entry in self._scheduler.cancel_ready():
-            _record(entry.item, error)
+            record(entry.item, error)
             self._scheduler.done(entry)
             self._end(entry)
 
@@ -296,7 +297,7 @@ class Items:
             if entry.run is not None:
                 number = entry.run.members[0].stage_num
                 stage = stage_label(self._engine.stages[number], number)
-            _record(entry.item, PipelineTerminated(stage, describe_item(entry.item)))
+            record(entry.item, PipelineTerminated(stage, describe_item(entry.item)))
             self._end(entry)
 
     def fail_all(self, error: PipelineError) -> None:
@@ -304,7 +305,7 @@ class Items:
         for entry in list(self._entries):
             try:
                 if entry.future.running() or entry.future.set_running_or_notify_cancel():
-                    _record(entry.item, error)
+                    record(entry.item, error)
                     self._end(entry)
                 else:
                     self._forget(entry)
@@ -313,27 +314,18 @@ class Items:
                 entry.future.set_exception(error)
 
 
-def _record(item: PipelineWorkItem, failure: BaseException) -> None:
-    """Record a failure, whatever the item's class has made of append_exception()."""
-    try:
-        item.append_exception(failure)
-    except BaseException:  # noqa: BLE001 - an override of the user's, or exceptions is no list
-        known = item.__dict__.get("exceptions")
-        item.__dict__["exceptions"] = [*known, failure] if isinstance(known, list) else [failure]
-
-
 def refuse_late(entry: Entry, error: PipelineError) -> None:
     """Fail an item that came when nobody was there to take it; by whatever thread."""
     item = entry.item
     entry.is_ended = True
-    item._submission = None
+    item.__dict__["_submission"] = None
     if entry.future.set_running_or_notify_cancel():
-        _record(item, error)
+        record(item, error)
         entry.future.set_result(item)
 
 
 def _has_failed(member: Member) -> bool:
-    return member.failure is not None or member.answer is None or bool(member.answer.exceptions)
+    return member.failure is not None or member.answer is None or bool(failures_of(member.answer))
 
 
 def _first_failed(run: Run) -> Member:
@@ -345,14 +337,4 @@ def _failure_of(member: Member) -> BaseException:
     if member.failure is not None:
         return member.failure
     assert member.answer is not None
-    assert member.answer.exceptions
-    return member.answer.exceptions[0]
-
-
-def _put_first(item: PipelineWorkItem, cause: BaseException) -> None:
-    """Order the failures of a chain: what failed first is the cause of the rest, whatever its stage's number."""
-    failures = item.exceptions or []
-    for index, failure in enumerate(failures):
-        if failure is cause:
-            failures.insert(0, failures.pop(index))
-            return
+    return failures_of(member.answer)[0]

@@ -30,7 +30,7 @@ from .arguments import check_arguments, check_template
 from .cpus import usable_cpus
 from .engine import LONGEST_WAIT_S, Engine
 from .exception import Anomaly, InvalidFunctionArgument, InvalidStateError, PipelineClosed
-from .item_future import ItemFuture
+from .item_future import ItemFuture, is_needed_by_items
 from .mapping import as_completed, in_order
 from .runs import Entry, check_timeout
 from .scheduler import Scheduler
@@ -54,12 +54,15 @@ _live: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def _claim(work_item: PipelineWorkItem) -> int:
-    """Mark the item as being in a pipeline; returns its submission's number. Raises InvalidFunctionArgument."""
+    """Mark the item as being in a pipeline, before its first stage; returns its submission's number."""
     with _claims:
         if work_item._submission is not None:
             raise InvalidFunctionArgument("work_item is in a pipeline already")
-        work_item._submission = next(_submissions)
-        return work_item._submission
+        work_item._cur_stage = 0  # first, for an item may refuse to be changed
+        submission = next(_submissions)
+        # past a __setattr__ of the user's, here and wherever we set what is ours
+        work_item.__dict__["_submission"] = submission
+        return submission
 
 
 class MultiprocessingPipeline:
@@ -170,6 +173,7 @@ class MultiprocessingPipeline:
 
     def start_workers(self, count: int) -> None:
         """Start this many workers now, before the first item, where it is known that there will be work for them."""
+        self._check_process()
         with self._lock:
             self._check_open()
             if not self._is_started:
@@ -196,6 +200,7 @@ class MultiprocessingPipeline:
             raise InvalidFunctionArgument(f"work_item must be a PipelineWorkItem, not {type(work_item).__name__!r}")
         engine = self._engine
         future = ItemFuture()
+        self._check_process()
         with self._lock:
             self._check_open()
             if self._max_pending is not None and self._num_pending >= self._max_pending:
@@ -204,17 +209,18 @@ class MultiprocessingPipeline:
                 self._start()
             future.entry = entry = Entry(work_item, future, _claim(work_item))
             future.engine = engine
-            work_item._cur_stage = 0
             if self._max_pending is not None:
                 self._num_pending += 1
             engine.post(entry)
         return future
 
-    def _check_open(self) -> None:
-        if os.getpid() != self._pid:
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:  # not under the lock: a thread that is not in this copy may hold it
             raise InvalidStateError(
                 f"pipeline {self.name!r} belongs to the process that made it; a forked copy has no thread to run it"
             )
+
+    def _check_open(self) -> None:
         if self._is_closed or self._engine.is_shut_down:
             raise PipelineClosed(f"pipeline {self.name!r} was shut down; make a new one")
         if self._engine.broken is not None:
@@ -270,7 +276,7 @@ class MultiprocessingPipeline:
         bound = window if window is not None else max(64, 512 * self._engine.scheduler.max_running)
         if bound < 1:
             raise InvalidFunctionArgument(f"window must be at least 1, not {bound}")
-        if threading.current_thread() is self._engine.thread:
+        if is_needed_by_items(self._engine):
             raise InvalidStateError("map would wait for items on the pipeline's own thread, which they need to end")
         if self._max_pending is not None:
             bound = min(bound, self._max_pending)
@@ -321,7 +327,11 @@ class MultiprocessingPipeline:
         # In a signal handler it may be held further up in this very thread, and the engine needs it to end items.
         held = lock._release_save() if lock._is_owned() else None
         try:
-            self._engine.thread.join()
+            self._engine.loop.wait_until_ended()
+        except BaseException:
+            # The program has given up waiting: should it end now, its items are not waited for either.
+            self._engine.is_shut_down = False
+            raise
         finally:
             if held is not None:
                 lock._acquire_restore(held)
@@ -372,16 +382,15 @@ def _abandon(engine: Engine) -> None:
 
 def _end_all_at_exit() -> None:
     """The program ends and has not shut its pipelines down."""
-    left = [engine for engine in _live if engine.thread is not None and engine.thread.is_alive()]
+    left = [engine for engine in _live if engine.loop.is_running]
     if not left:
         return
     forgotten = [engine for engine in left if not engine.is_shut_down]
     for engine in forgotten:
         engine.end_at_exit()
     for engine in left:
-        if engine.thread is not None:
-            # one that was shut down without waiting finishes its items, as a program expects of shutdown()
-            engine.thread.join(3 * engine.grace_s + 1.0 if engine in forgotten else None)
+        # one that was shut down without waiting finishes its items, as a program expects of shutdown()
+        engine.loop.wait_until_ended(3 * engine.grace_s + 1.0 if engine in forgotten else None)
     if forgotten:
         # last, for where warnings are errors
         names = ", ".join(sorted(repr(engine.name) for engine in forgotten))

@@ -151,6 +151,12 @@ def check_answer(returned: Any, submission: int | None) -> None:
         raise PipelineResultIsNotPipelineWorkItem("the stage returned another work item than the one it was given")
 
 
+def check_unpickled(answer: Any) -> None:
+    """Refuse what a ``__reduce__`` of the user's has made of an answer on its way home."""
+    if not isinstance(answer, PipelineWorkItem):
+        raise TypeError(f"its pickle is one of {type(answer).__name__!r}, not of a PipelineWorkItem")
+
+
 def first_line(ex: BaseException) -> str:
     """The class and the first line of an exception's text; for a reason that crosses a pipe."""
     text = _text_of(ex, "(its text cannot be had)").partition("\n")[0]
@@ -235,7 +241,8 @@ def with_worker_traceback(ex: BaseException, text: str) -> BaseException:
 def portable_item_failures(item: PipelineWorkItem) -> None:
     """Make the failures that a stage recorded on its own copy fit to travel."""
     if item.exceptions:
-        item.exceptions = [portable_failure(ex) for ex in item.exceptions]
+        # what is no exception is the user's, and travels as it is
+        item.exceptions = [portable_failure(ex) if isinstance(ex, BaseException) else ex for ex in item.exceptions]
 
 
 def pickling_error(what: str, stage: str, item: str, ex: BaseException) -> PipelinePicklingError:

@@ -62,7 +62,7 @@ class Template:
         for stream in (sys.stdout, sys.stderr):
             # else what is buffered now would be written once more by every worker
             if stream is not None:
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(AttributeError, OSError, ValueError):  # it may be any object with a write()
                     stream.flush()
         parent_pid = os.getpid()
         own(parents)

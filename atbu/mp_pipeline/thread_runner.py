@@ -20,6 +20,7 @@ from .shared_slots import SharedSlots
 from .stage import PipelineStage
 from .stage_run import (
     Outcome,
+    check_unpickled,
     close_stage_end,
     failure_to_record,
     pickling_error,
@@ -177,7 +178,9 @@ def _run_isolated(
 
     def encode(returned: PipelineWorkItem) -> Any:
         try:
-            return loads_answer(pickler.dumps(returned), originals)
+            answer = loads_answer(pickler.dumps(returned), originals)
+            check_unpickled(answer)
+            return answer
         except BaseException as ex:
             raise pickling_error("the result", "", "", ex) from ex
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -128,6 +129,9 @@ class PipelineWorkItem:
         self.user_obj = self if wi.user_obj is wi else wi.user_obj
         if self._auto_copy_attr:
             self._copy_attributes(wi.__dict__)
+            for name in copyreg._slotnames(type(wi)):  # type: ignore[attr-defined] # what pickle carries, too
+                if hasattr(wi, name):
+                    setattr(self, name, getattr(wi, name))
 
     def _take_over(self, attributes: dict[str, Any]) -> None:
         """What :meth:`stage_complete` does where nothing has failed, given no more than the attributes of the copy."""

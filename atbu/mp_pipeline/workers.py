@@ -50,6 +50,8 @@ class Worker:
         self.is_ending = False
         #: A kill that was asked for before its pid was known.
         self._is_kill_due = False
+        #: It had closed its socket, though it went on, and we have ended it.
+        self.has_hung_up = False
         #: Why the system gave it no process, where the template said so.
         self.refusal: str | None = None
         #: The traceback of its initialiser, when that raised.
@@ -87,9 +89,9 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd.fileno(), signum)
 
-    def is_gone(self) -> bool:
+    def is_gone(self, within_ms: int = 0) -> bool:
         """Whether the process has ended."""
-        return self._death is not None and bool(self._death.poll(0))
+        return self._death is not None and bool(self._death.poll(within_ms))
 
     def came_to_life(self, pid: int, pidfd: int) -> None:
         """Its process exists. Told by the template or by itself, whoever is faster; the second is ignored."""

@@ -28,6 +28,11 @@ _START_RETRY_S = 0.2
 # A run whose worker dies before it has started it is handed out again, this often: else an item that kills its
 # worker while it is being received would kill them all.
 _MAX_FREE_RESTARTS = 3
+# Only who has a closed socket and does not end is waited for so long: a stage has closed what is not its own.
+_END_WAIT_MS = 100
+_HUNG_UP = (
+    "It was ended by the pipeline: its socket to the pipeline had been closed. Does a stage close all descriptors?"
+)
 
 
 class Workforce:
@@ -156,7 +161,7 @@ class Workforce:
                 num_answers += 1
                 total_us += fields[5]
                 member = worker.queue[0]
-                if type(member) is not SoloRun or fields[1] == wire.IS_FAILED or member.originals:
+                if type(member) is not SoloRun or fields[1] & wire.IS_FAILED or member.originals:
                     self._answers.take(worker, fields, payload)
                     continue
                 num_solo += 1
@@ -226,6 +231,8 @@ class Workforce:
         if worker.pidfd is None:
             self._bury(worker)
         elif worker.is_ready and not worker.is_ending:
+            # A process that ends closes its socket a moment before its pidfd tells.
+            worker.has_hung_up = not worker.is_gone(within_ms=_END_WAIT_MS)
             worker.kill()
 
     def on_gone(self, worker: Worker) -> None:
@@ -280,6 +287,7 @@ class Workforce:
             exitcode,
             describe_item(member.entry.item),
             retried=member.entry.attempt,
+            note=_HUNG_UP if worker.has_hung_up and exitcode == -signal.SIGKILL else None,
         )
 
     def kill_all(self) -> None:
