@@ -170,6 +170,12 @@ def test_a_wrong_pattern_is_refused(pattern):
         WriteStage(rename=pattern)
 
 
+def test_empty_braces_are_no_field():
+    """And no brace alone, for which the way out would be another."""
+    with pytest.raises(ValueError, match=r"'\{\}' is no field; there are \{name\}"):
+        check_pattern("p", "x{}y")
+
+
 def test_what_a_pattern_promises():
     """How its names end, and whether two can be one."""
     assert check_pattern("p", "{stem}.tar.zst") == "{stem}.tar.zst"
