@@ -156,7 +156,8 @@ class _Draft:
         written = {key: value for key, value in table.items() if key not in RESERVED}
         known = {option.name: option for option in describe_options(self.factory)}
         hints = {name: option.annotation for name, option in known.items()}
-        options = {key: self._value(key, value, hints.get(key, Any)) for key, value in written.items()}
+        word_hints = {name: option.word_annotation for name, option in known.items()}
+        options = {key: self._value(key, value, word_hints.get(key, Any)) for key, value in written.items()}
         unset = set(self._wrong)  # an unset variable's value is judged no further
         for path, kind, words in option_faults(self.factory, options):
             if not path or path[0] not in unset:

@@ -53,7 +53,9 @@ def _called(function: Any, reference: str, arguments: Sequence[Setting]) -> Any:
     """What the user's function gives. The values become what its annotations say, as a stage's options do."""
     known = {option.name: option for option in describe_options(function)}
     given = {
-        setting.option: word_value(setting.value, known[setting.option].annotation if setting.option in known else Any)
+        setting.option: word_value(
+            setting.value, known[setting.option].word_annotation if setting.option in known else Any
+        )
         for setting in arguments
     }
     places = {setting.option: setting.place for setting in arguments}
