@@ -258,4 +258,4 @@ def _tell_of(error: Exception) -> int:
         words = f"No such option: {shown(name)}{nearest(name, known, likeness=0.7)}"
         if any(each.name == "settings" for each in context.command.params):
             hint = f"(see '{path} --help'; a stage's option is set by --set KEY=VALUE)"
-    return complain(error, [f"mpp: {words} {hint}"], exit_codes.USAGE)
+    return complain(None, [f"mpp: {words} {hint}"], exit_codes.USAGE)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mpp_stages.options import describe_options, is_filter
+from mpp_stages.options import Option, describe_options, is_filter
 
 from atbu.mp_pipeline.stage import PipelineStage
 
@@ -99,6 +99,7 @@ class _Draft:
         self.factory: Any = None
         self.faults: list[Fault] = []
         self._wrong: set[str | int] = set()  # the keys that have a fault
+        self._located: dict[str, Any] = {}  # the objects that options name, each imported once
         self._built: PipelineStage | None = self.step.stage
 
     @property
@@ -155,17 +156,24 @@ class _Draft:
             return None
         written = {key: value for key, value in table.items() if key not in RESERVED}
         known = {option.name: option for option in describe_options(self.factory)}
-        hints = {name: option.annotation for name, option in known.items()}
-        options = {key: self._value(key, value, hints.get(key, Any)) for key, value in written.items()}
+        function, of_function = self._function_options(written, known)
+        hints = {name: option.annotation for name, option in (of_function | known).items()}
+        word_hints = {name: option.word_annotation for name, option in (of_function | known).items()}
+        options = {key: self._value(key, value, word_hints.get(key, Any)) for key, value in written.items()}
         unset = set(self._wrong)  # an unset variable's value is judged no further
         for path, kind, words in option_faults(self.factory, options):
             if not path or path[0] not in unset:
+                self.fault(path, kind, words)
+        given = {key: value for key, value in options.items() if key in of_function}
+        for path, kind, words in option_faults(function, given) if given else ():
+            if kind in ("type", "range") and path[0] not in unset:  # of the rest the stage itself tells
                 self.fault(path, kind, words)
         found = {key: self._found(key, value) for key, value in options.items() if key not in self._wrong}
         right = {key: as_declared(value, hints.get(key, Any)) for key, value in found.items() if key not in self._wrong}
         had_faults = bool(self.faults)
         # Also where something is wrong: its class may find more to say of the other options.
         is_whole = all(name in right for name, option in known.items() if option.is_required)
+        is_whole = is_whole and self._wrong.isdisjoint(of_function)
         stage = self._make(right) if is_whole else None
         if stage is None or had_faults:
             return None
@@ -184,7 +192,25 @@ class _Draft:
             value = expand(value, os.environ, lambda path, words: self.fault((key, *path), "variable", words))
         return word_value(value, hint) if isinstance(value, Word) else value
 
+    def _function_options(
+        self, written: Mapping[str, Any], known: Mapping[str, Option]
+    ) -> tuple[Any, dict[str, Option]]:
+        """The function that an option names, and what may be given to it besides: its annotations hold for that."""
+        for key in getattr(self.factory, "object_options", ()):
+            value = written.get(key)
+            if isinstance(value, str) and not has_variable(value):
+                function = self._located[key] = self._found(key, value)
+                if key in self._wrong or not callable(function):
+                    continue
+                options = describe_options(function)
+                if not is_filter(function):
+                    options = options[1:]  # the first is the data
+                return function, {option.name: option for option in options if option.name not in known}
+        return None, {}
+
     def _found(self, key: str, value: Any) -> Any:
+        if key in self._located:
+            return self._located[key]
         # What was typed on the command line is meant from where it was typed.
         folder = os.getcwd() if key in self.step.set_keys else self.document.folder
         try:

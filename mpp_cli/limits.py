@@ -68,12 +68,12 @@ def jobs_within(limits: Limits, jobs: int, stages: Sequence[Any]) -> int:
     """
     if limits.max_memory is None:
         return jobs
-    needs = {_label(stage): _memory_of(stage) for stage in stages}
-    total = sum(needs.values())
+    needs = [(_memory_of(stage), _label(stage)) for stage in stages]
+    total = sum(need for need, _ in needs)
     if total > limits.max_memory:
-        largest = max(needs, key=lambda label: needs[label])
+        most, largest = max(needs)
         raise UsageProblem(
-            f"mpp: --max-memory: one input alone may take {_mib(total)}, most of it ({_mib(needs[largest])}) in stage "
+            f"mpp: --max-memory: one input alone may take {_mib(total)}, most of it ({_mib(most)}) in stage "
             f"'{shown(largest)}', and {_mib(limits.max_memory)} are allowed; choose other options for it, or allow more"
         )
     return min(jobs, limits.max_memory // total) if total else jobs

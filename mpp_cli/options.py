@@ -44,12 +44,19 @@ def option_faults(factory: Any, given: Mapping[str, Any]) -> list[OptionFault]:
             found.extend(_value_faults(option, value))
         elif not takes_any_option(factory):
             found.append(((name,), "unknown", f"'{shown(name)}' is not an option{_instead(name, known)}"))
-    found.extend(
-        ((), "missing", f"the option '{option.name}' ({describe_type(option.annotation)}) is missing")
-        for option in known.values()
-        if option.is_required and option.name not in given
-    )
+    for option in known.values():
+        if option.is_required and option.name not in given:
+            words = f"the option '{option.name}' ({describe_type(option.annotation)}) is missing"
+            found.append(((), "missing", words + as_filter(factory, option)))
     return found
+
+
+def as_filter(factory: Any, option: Option) -> str:
+    """What a plain function's first argument may be that stands without an annotation or default: its data."""
+    is_first = isinstance(factory, types.FunctionType) and factory.__code__.co_varnames[:1] == (option.name,)
+    if not is_first or option.annotation is not Any:
+        return ""
+    return "; a function over data needs @line_filter or @chunk_filter, or stands as 'function' in 'lines' or 'chunks'"
 
 
 def _value_faults(option: Option, value: Any) -> Iterator[OptionFault]:

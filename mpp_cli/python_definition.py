@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import CoroutineType
 from typing import Any
 
 from mpp_stages.definition import PipelineDefinition
@@ -14,7 +15,7 @@ from .document import Document, Step
 from .errors import listed, nearest, shown
 from .faults import DefinitionProblem, Fault, Place
 from .inline_definition import read_inline
-from .options import as_declared, describe_type, option_faults
+from .options import as_declared, as_filter, describe_type, option_faults
 from .resolve import ResolveProblem, where_raised
 from .settings import Setting
 from .toml_values import word_value
@@ -53,7 +54,9 @@ def _called(function: Any, reference: str, arguments: Sequence[Setting]) -> Any:
     """What the user's function gives. The values become what its annotations say, as a stage's options do."""
     known = {option.name: option for option in describe_options(function)}
     given = {
-        setting.option: word_value(setting.value, known[setting.option].annotation if setting.option in known else Any)
+        setting.option: word_value(
+            setting.value, known[setting.option].word_annotation if setting.option in known else Any
+        )
         for setting in arguments
     }
     places = {setting.option: setting.place for setting in arguments}
@@ -68,7 +71,7 @@ def _called(function: Any, reference: str, arguments: Sequence[Setting]) -> Any:
     for option in known.values():
         if option.is_required and option.name not in given:
             words = f"the argument '{option.name}' ({describe_type(option.annotation)}) is missing"
-            hint = f"; give it with --set {option.name}=..."
+            hint = as_filter(function, option) or f"; give it with --set {option.name}=..."
             faults.append(Fault(Place(f"'{reference}'"), "missing", words + hint))
     if faults:
         raise DefinitionProblem(faults)
@@ -77,6 +80,9 @@ def _called(function: Any, reference: str, arguments: Sequence[Setting]) -> Any:
     }
     try:
         found = function(**made)
+        if isinstance(found, CoroutineType):
+            found.close()  # or Python warns of it
+            raise TypeError("an async function cannot make a pipeline")
         # A generator runs its code only now.
         return found if isinstance(found, (PipelineStage, PipelineDefinition, type, str, Mapping)) else _listed(found)
     except (Exception, SystemExit) as ex:

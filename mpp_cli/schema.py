@@ -138,8 +138,9 @@ def _option(option: Option) -> dict[str, Any]:
     found = type_schema(option.annotation)
     if option.doc:
         found["description"] = option.doc
-    if isinstance(option.default, (bool, int, float, str)):
-        found["default"] = option.default
+    default = list(option.default) if isinstance(option.default, tuple) else option.default
+    if all(isinstance(each, (bool, int, float, str)) for each in (default if isinstance(default, list) else [default])):
+        found["default"] = default
     return found
 
 

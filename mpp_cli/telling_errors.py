@@ -21,17 +21,32 @@ def told(command: Callable[[], int], tell_of: Callable[[Exception], int] | None 
     try:
         return command()
     except UsageProblem as ex:
-        return complain(ex, ex.lines, ex.exit_status)
+        return complain(_user_error(ex), ex.lines, ex.exit_status)
     except KeyboardInterrupt:  # by a user's module, for the signal itself ends us without it
         return 128 + signal.SIGINT
     except Exception as ex:  # noqa: BLE001 - one line for the user; -v shows the traceback
         return (tell_of or tell_of_failure)(ex)
 
 
-def complain(error: BaseException, lines: Iterable[str], status: int) -> int:
-    """Tell these lines, with ``-v`` the traceback too; gives ``status`` back."""
+def _user_error(problem: UsageProblem) -> BaseException | None:
+    """What a user's code has raised, if that is why; where faults have been read in a text, no traceback says more."""
+    from .faults import DefinitionProblem  # costs some milliseconds and is needed only where something is wrong
+    from .resolve import ResolveProblem
+
+    if isinstance(problem, DefinitionProblem):
+        return None
+    error: BaseException = problem
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return None if isinstance(error, (UsageProblem, ResolveProblem)) else error
+
+
+def complain(error: BaseException | None, lines: Iterable[str], status: int) -> int:
+    """Tell these lines, with ``-v`` the traceback too, if there is one; gives ``status`` back."""
     for line in lines:
         tell(line)
+    if error is None:
+        return status
     if "-v" in sys.argv or "--verbose" in sys.argv:
         import traceback
 

@@ -49,6 +49,9 @@ class DecompressStage(ByteStage):
         super().__init__()
         self._kept_unzstd: UnzstdStage | None = None
 
+    def memory_bytes(self) -> int:
+        return max(UnxzStage().memory_bytes(), UnzstdStage().memory_bytes())
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept_unzstd": None}
 

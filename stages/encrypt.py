@@ -56,6 +56,9 @@ class EncryptStage(ByteStage):
         self._recipients_path = recipients_file and check_key_file("recipients_file", recipients_file)
         self._passphrase_path = passphrase_file and check_key_file("passphrase_file", passphrase_file)
 
+    def memory_bytes(self) -> int | None:
+        return None if self.passphrase_file is None else 1 << self.work_factor << 10
+
     def run(self, reader: io.BufferedReader, writer: io.BufferedWriter, item: FileItem) -> None:
         if self._passphrase_path is not None:
             passphrase = read_passphrase(self._passphrase_path, "passphrase_file")

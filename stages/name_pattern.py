@@ -17,7 +17,7 @@ def check_pattern(option: str, pattern: str) -> str:
     if not isinstance(pattern, str) or not pattern or "\0" in pattern:
         raise ValueError(f"{option} must be some text like '{{stem}}.txt', not {pattern!r}")
     for part in re.finditer(_PART, pattern):
-        if part[0] in "{}":
+        if part[0] in ("{", "}"):
             raise ValueError(f"{option}: a lone '{part[0]}' in {pattern!r}; write '{part[0] * 2}' for one")
         if part[1] is not None and part[1] not in FIELDS:
             known = ", ".join(f"{{{field}}}" for field in FIELDS)

@@ -27,6 +27,11 @@ class Option:
     def is_required(self) -> bool:
         return self.default is REQUIRED
 
+    @property
+    def word_annotation(self) -> Any:
+        """What a word without quotes is read for: where no annotation says so, a default that is text does."""
+        return str if self.annotation is Any and isinstance(self.default, str) else self.annotation
+
 
 def describe_options(stage: Any) -> list[Option]:
     """What can be set on ``stage``, in its own order: a class, a filter, or a function that gives a stage.

@@ -115,11 +115,21 @@ class SideWriter:
             item.__dict__[_HELD + key] = bytes(self._held)
             return
         with self._named():
-            os.fchmod(self._descriptor, 0o666 & ~umask())
+            os.fchmod(self._descriptor, self._mode(item))
             if is_to_sync(item):
                 os.fsync(self._descriptor)
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
+
+    def _mode(self, item: FileItem) -> int:
+        """That of any new file, but nobody may read here who may not read the source file."""
+        mode = 0o666 & ~umask()
+        if isinstance(item.source, PathSource):
+            source = os.stat(item.source.path)
+            mode &= source.st_mode
+            if os.fstat(self._descriptor).st_gid != source.st_gid:
+                mode &= 0o707 | (mode & 0o007) << 3
+        return mode
 
     def close(self) -> None:
         """Let go of the file; the parent unlinks or publishes it."""

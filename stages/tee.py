@@ -12,7 +12,7 @@ from atbu.mp_pipeline.descriptors import PassedDescriptor
 from atbu.mp_pipeline.exception import InvalidStateError
 
 from .checks import check_flag
-from .endpoints import DescriptorTarget, PathTarget, Target, open_target
+from .endpoints import DescriptorTarget, PathSource, PathTarget, Target, open_target
 from .file_item import FileItem
 from .name_pattern import check_pattern, filled, has_fields
 from .pass_through import PassThroughStage
@@ -23,6 +23,7 @@ from .taps import Watch
 class TeeStage(PassThroughStage):
     """Write what passes to a second file as well, which appears only together with the output.
 
+    It gets the permissions of any new file, but no more than the input file has. It never replaces the input itself.
     A FIFO or a device is written as the data comes, but for the last 64 KiB, which wait for the success of all
     stages; it takes one input only.
 
@@ -54,6 +55,10 @@ class TeeStage(PassThroughStage):
         is_forced = self.overwrite or (isinstance(target, PathTarget) and target.force)
         if isinstance(target, PathTarget) and os.path.abspath(target.path) == path:
             raise FileExistsError(errno.EEXIST, f"The stage {self.label!r} would write the output's own file", path)
+        if isinstance(item.source, PathSource) and _is_one_file(item.source.path, path):
+            raise FileExistsError(errno.EEXIST, f"The stage {self.label!r} would write over the input", path)
+        if any(isinstance(side.target, PathTarget) and side.target.path == path for side in item.side_outputs.values()):
+            raise FileExistsError(errno.EEXIST, f"Another stage {self.label!r} writes this file", path)
         if is_forced:
             # Without force the second one finds the first one's file.
             key = hash(path)
@@ -97,6 +102,13 @@ class _Copying(Watch):
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _is_one_file(path: str, other: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(other).st_mode) and os.path.samefile(path, other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _is_fifo(path: str) -> bool:

@@ -36,6 +36,10 @@ class UnxzStage(MemberStage):
         super().__init__()
         self.memory_mib = check_whole_number("memory_mib", memory_mib, 1, _MAX_MEMORY_MIB)
 
+    def memory_bytes(self) -> int:
+        # An input may ask for all that is allowed.
+        return self.memory_mib << 20
+
     def is_member(self, head: bytes) -> bool:
         return MAGIC.startswith(head) or head.startswith(LZMA_BEGIN)
 
@@ -52,7 +56,7 @@ class UnxzStage(MemberStage):
 
     def explain(self, ex: Exception) -> str:
         if "limit" in str(ex):
-            return f"it needs more than {self.memory_mib} MiB of memory; allow it with a higher memory_mib"
+            return f"it needs more than {self.memory_mib} MiB of memory; allow it with a higher memory_mib of 'unxz'"
         return super().explain(ex)
 
     def goes_on(self, source: MemberInput) -> bool:

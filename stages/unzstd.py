@@ -74,7 +74,8 @@ class UnzstdStage(ByteStage):
     def _explain(self, text: str) -> str:
         reason = text.removeprefix("zstd decompress error: ")
         if "too much memory" in reason:
-            return f"it needs a larger window than 2**{self.long} bytes; allow it with long = {_MAX_WINDOW_LOG}"
+            needs = f"it needs a larger window than 2**{self.long} bytes"
+            return f"{needs}; allow it with long = {_MAX_WINDOW_LOG} of 'unzstd'"
         return f"the compressed data is corrupt ({reason})"
 
 

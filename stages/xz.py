@@ -63,8 +63,13 @@ class XzStage(BlockStage):
         import os
 
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        per_thread = _DICTIONARY_BYTES[self.level] * _MEMORY_PER_DICTIONARY_BYTE
-        return max(1, min(super().default_threads(), memory_bytes // _PART_OF_MEMORY // per_thread))
+        return max(1, min(super().default_threads(), memory_bytes // _PART_OF_MEMORY // self._thread_bytes()))
+
+    def memory_bytes(self) -> int:
+        return self._count_threads() * self._thread_bytes()
+
+    def _thread_bytes(self) -> int:
+        return _DICTIONARY_BYTES[self.level] * _MEMORY_PER_DICTIONARY_BYTE
 
 
 class _Stream:

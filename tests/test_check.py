@@ -161,3 +161,27 @@ def test_the_memory_of_compression_is_at_least_that_of_its_contexts(level):
     contexts, window = 2 * parameters.estimated_compression_context_size(), 1 << parameters.window_log
     portion = 2 << 20 if level <= 4 else 4 * window
     assert contexts + 5 * portion <= zstd.stage.memory_bytes() <= contexts + 40 * window + (16 << 20)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "memory_bytes"),
+    [
+        ("xz level=9 threads=2", 2 * 18 * (64 << 20)),
+        ("xz level=9 threads=1", 18 * (64 << 20)),
+        ("unxz memory_mib=2000", 2000 << 20),
+        ("encrypt passphrase_file=pass work_factor=20", 1 << 30),
+    ],
+)
+def test_whatever_takes_a_gibibyte_is_warned_of(folder, pipeline, memory_bytes):
+    """By its options, and so it counts for --max-memory too."""
+    (folder / "pass").write_text("secret")
+    plan = json.loads(plan_json(load_definition(f"{pipeline} | write")))
+    assert plan["stages"][0]["memory_bytes"] == memory_bytes
+    assert [(warning["stage"], warning["kind"]) for warning in plan["warnings"]] == [(1, "memory")]
+
+
+@pytest.mark.parametrize("pipeline", ["xz threads=2", "unxz", "decompress", "encrypt recipients_file=keys"])
+def test_what_takes_little_is_not_warned_of(folder, pipeline):
+    """As most runs with the usual options do."""
+    (folder / "keys").write_text("")
+    assert json.loads(plan_json(load_definition(f"{pipeline} | write")))["warnings"] == []

@@ -88,6 +88,16 @@ def test_a_traceback_is_shown_with_v_only(tmp_path):
     assert b"NameError: name 'zstdd'" in loud.stderr
 
 
+@pytest.mark.parametrize("pipeline", ["p.toml", "torn.toml", "zstd levle=3", "zst", "./p.py:pipeline"])
+def test_no_fault_of_a_definition_has_a_traceback(tmp_path, pipeline):
+    """Not with -v either, for what has been read is to blame, and no code."""
+    (tmp_path / "p.toml").write_text('[[stage]]\nuse = "zstd"\nlevle = 9\n')
+    (tmp_path / "torn.toml").write_text("[[x")
+    (tmp_path / "p.py").write_text("def pipeline():\n    return [{'use': 'zstd', 'levle': 9}]\n")
+    done = mpp("run", "-v", pipeline, cwd=tmp_path)
+    assert (done.returncode, len(lines_of(done))) == (2, 1)
+
+
 @pytest.mark.parametrize("command", [["rnu"], ["stages", "zst"], ["check", "zst"]])
 def test_the_other_commands_complain_alike(command):
     """One line with the nearest name, status 2."""

@@ -452,6 +452,16 @@ def test_xz_data_that_ask_for_too_much_memory_are_refused_with_the_way_out(requi
     assert through(XZ.decompressor(), packed) == b"data"
 
 
+def test_decompress_names_the_stage_that_can_be_allowed_more(require_tool):
+    """For it has no such option itself."""
+    packed = packed_by(require_tool("xz"), b"data", "--lzma2=dict=512MiB")
+    with pytest.raises(StageDataError, match="a higher memory_mib of 'unxz'"):
+        through(DecompressStage(), packed)
+    packed = packed_by(require_tool("zstd"), b"data", "--long=31", "--no-content-size")
+    with pytest.raises(StageDataError, match="long = 31 of 'unzstd'"):
+        through(DecompressStage(), packed)
+
+
 @each_block_codec
 def test_output_is_passed_on_while_the_input_runs(codec):
     """No more blocks are held than threads work on, and some."""

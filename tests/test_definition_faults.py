@@ -357,3 +357,21 @@ def test_no_object_makes_a_traceback(folder, use, words):
     """Whatever ``use`` leads to: it is a stage, or it is said that it is none, even if it ends the program."""
     found = faults_of(folder, f'[[stage]]\nuse = "{use}"\n')
     assert [line for line in found if f": {words}" in line], found
+
+
+def test_the_annotations_of_a_function_for_lines_hold(tmp_path, monkeypatch):
+    """As those of a filter do: a wrong type is a fault, a word is read for what is wanted, a text stays text."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.py").write_text(
+        "from mpp_stages.byte_stage import line_filter\n\n\n"
+        "def number(line, start: int, word='x'):\n    return line\n\n\n"
+        "@line_filter\ndef keep(line, least: float = 1.0):\n    return line\n"
+    )
+    (planned, _) = load_definition("lines function=./f.py:number start=3 word=404").planned
+    assert planned.stage.options == {"start": 3, "word": "404"}
+    with pytest.raises(UsageProblem) as caught:
+        load_definition("lines function=./f.py:number start=x | lines function=./f.py:keep least=much")
+    assert list(caught.value.lines) == [
+        "pipeline:1:30: stage 'lines': 'start' must be a whole number, not 'x'",
+        "pipeline:1:67: stage 'lines': 'least' must be a number, not 'much'",
+    ]

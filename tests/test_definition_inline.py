@@ -171,6 +171,20 @@ def test_a_stage_s_name_alone_is_a_pipeline_of_that_stage():
     assert meaning("write") == [("write", {})]
 
 
+def test_a_word_is_text_where_the_default_is(folder):
+    """So that a filter without annotations, as the docs show one, can look for a number; in TOML it is what it is."""
+    (folder / "keep.py").write_text(
+        "from mpp_stages.byte_stage import line_filter\n\n\n"
+        "@line_filter\ndef keep(line, word='x', n=1):\n    return line\n\n\n"
+        "def pipeline(word='x'):\n    return [keep(word=word)]\n"
+    )
+    assert meaning("./keep.py:keep word=404 n=2") == [("./keep.py:keep", {"word": "404", "n": 2})]
+    (planned, _) = load_definition("./keep.py:pipeline", settings=["word=404"]).planned
+    assert planned.stage.options == {"word": "404"}
+    (folder / "p.toml").write_text('[[stage]]\nuse = "./keep.py:keep"\nword = 404\n')
+    assert meaning("p.toml") == [("./keep.py:keep", {"word": 404})]
+
+
 def test_a_text_runs(folder):
     """``mpp run 'zstd level=9 | write'`` does what the TOML does, with the same bytes."""
     (folder / "p.toml").write_text('[[stage]]\nuse = "./mine.py:Add"\ntext = "+"\n[[stage]]\nuse = "zstd"\nlevel = 9\n')

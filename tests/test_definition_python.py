@@ -152,3 +152,23 @@ def test_a_filter_s_options_are_set_in_a_toml_a_text_and_by_set(folder):
     for args in (["p.toml"], ["./mine.py:keep word=b | write"], ["./mine.py:keep", "--set", "word=b"]):
         done = mpp("run", "-q", *args, data=b"a\nb\n", cwd=folder)
         assert (done.returncode, done.stdout) == (0, b"b\n"), lines_of(done)
+
+
+def test_a_function_over_data_is_told_how_to_become_a_stage(tmp_path, monkeypatch):
+    """As a pipeline and as a stage of one; a function that makes a pipeline has arguments."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.py").write_text("def drop(line, word='x'):\n    return line\n\n\ndef made(level: int): ...\n")
+    for pipeline, is_told in [("./f.py:drop", True), ("./f.py:drop | write", True), ("./f.py:made", False)]:
+        with pytest.raises(UsageProblem) as caught:
+            load_definition(pipeline)
+        assert len(caught.value.lines) == 1
+        assert ("@line_filter" in caught.value.lines[0]) is is_told
+
+
+def test_an_async_function_is_no_pipeline(tmp_path, monkeypatch):
+    """One line, and no warning of Python's that it was not awaited."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.py").write_text("async def made():\n    return ['zstd']\n")
+    with pytest.raises(UsageProblem) as caught:
+        load_definition("./f.py:made")
+    assert list(caught.value.lines) == ["mpp: './f.py:made' raised TypeError: an async function cannot make a pipeline"]

@@ -70,6 +70,11 @@ def test_an_item_that_needs_more_alone_is_an_error_that_says_so():
         jobs_within(Limits(max_memory=150 << 20), 8, [_twice(Hungry()), OnThread()])
 
 
+def test_two_stages_of_one_name_need_what_both_need():
+    """As two compressors in a row do."""
+    assert jobs_within(Limits(max_memory=450 << 20), 8, [Hungry(), Hungry()]) == 2
+
+
 def _twice(stage):
     stage.memory_bytes = lambda: 200 << 20
     return stage

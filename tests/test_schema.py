@@ -39,6 +39,17 @@ def test_it_is_a_schema():
     jsonschema.Draft7Validator.check_schema(VALIDATOR.schema)
 
 
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_it_has_every_default(name):
+    """Lists too; nothing stands for what the stage decides itself."""
+    branches = schema([name])["properties"]["stage"]["items"]["allOf"]
+    branch = next(each["then"] for each in branches if "then" in each)
+    for option in describe_options(find_stage(name, ".")):
+        if not option.is_required and option.default is not None:
+            default = list(option.default) if isinstance(option.default, tuple) else option.default
+            assert branch["properties"][option.name]["default"] == default
+
+
 def verdict_of_loader(data: dict[str, Any]) -> set[str]:
     """The kinds of faults that the loader finds in a document."""
     try:

@@ -122,6 +122,35 @@ def test_the_second_outputs_of_a_run_are_named_by_their_inputs(tmp_path):
     }
 
 
+def test_the_input_is_never_replaced(folder):
+    """By whatever name, and though the second output may replace what is there."""
+    os.link("x.bin", "same")
+    for name in ("x.bin", "same", "{name}"):
+        stages = [ZstdStage(), TeeStage(name, overwrite=True), WriteStage()]
+        error = failure(run(stages, file_item(Path("x.bin"), Path("y")), "serial"), FileExistsError)
+        assert "would write over the input" in str(error)
+    assert Path("x.bin").read_bytes() == DATA
+
+
+def test_two_second_outputs_of_one_name_are_refused(folder):
+    """Else the first one's data would be lost without a word."""
+    stages = [TeeStage("t", overwrite=True), ZstdStage(), TeeStage("t", overwrite=True), WriteStage()]
+    failure(run(stages, file_item(Path("x.bin"), Path("y")), "serial"), FileExistsError)
+    assert not Path("t").exists()
+
+
+@pytest.mark.parametrize(("source", "expected"), [(0o600, 0o600), (0o755, 0o644), (0o666, 0o644)])
+def test_the_second_output_is_no_more_open_than_the_input(folder, source, expected):
+    """Nor than any new file."""
+    os.chmod("x.bin", source)
+    before = os.umask(0o022)
+    try:
+        publish(run([TeeStage("t"), WriteStage()], file_item(Path("x.bin"), Path("y")), "serial"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat("t").st_mode) == expected
+
+
 # -- the sink's own names and attributes
 
 
@@ -139,6 +168,12 @@ def test_a_wrong_pattern_is_refused(pattern):
     """Naming the option."""
     with pytest.raises(ValueError, match="rename"):
         WriteStage(rename=pattern)
+
+
+def test_empty_braces_are_no_field():
+    """And no brace alone, for which the way out would be another."""
+    with pytest.raises(ValueError, match=r"'\{\}' is no field; there are \{name\}"):
+        check_pattern("p", "x{}y")
 
 
 def test_what_a_pattern_promises():
