@@ -139,16 +139,15 @@ class Slotted(PipelineWorkItem):
 def set_slots(item, **kwargs):
     item.here += 1
     item.there = "there"
+    item.user_obj = item.here
     return item
 
 
 @pytest.mark.parametrize("kind", STAGES)
-@pytest.mark.parametrize("is_copied", [True, False])
-def test_attributes_in_slots_are_carried_back_like_others(runner, kind, is_copied):
-    """Unless auto_copy_attr says that none are."""
-    item = having(Slotted(), auto_copy_attr=is_copied)
+def test_attributes_in_slots_belong_to_the_parent(runner, kind):
+    """Stages get them; what a stage sets is not carried back, however it runs."""
+    item = Slotted()
     stages = STAGES[kind](set_slots)
     results(runner(*stages), [item])
     assert item.exceptions is None
-    # each stage of a chain is given the item as it was before the chain
-    assert (item.here, hasattr(item, "there")) == ((2, True) if is_copied else (1, False))
+    assert (item.here, item.user_obj, hasattr(item, "there")) == (1, 2, False)

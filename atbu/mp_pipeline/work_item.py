@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -17,7 +16,8 @@ class PipelineWorkItem:
 
     Args:
         user_obj: The caller's payload; always carried back from a stage. It may be the item itself.
-        auto_copy_attr: Whether the attributes that a stage set on its copy are carried back too.
+        auto_copy_attr: Whether the attributes that a stage set on its copy are carried back too. What stands in
+            ``__slots__`` never is: it goes to the stages and belongs to the submitted object.
         kwargs: Keyword arguments for every stage's work; they override the stage's own.
     """
 
@@ -129,9 +129,6 @@ class PipelineWorkItem:
         self.user_obj = self if wi.user_obj is wi else wi.user_obj
         if self._auto_copy_attr:
             self._copy_attributes(wi.__dict__)
-            for name in copyreg._slotnames(type(wi)):  # type: ignore[attr-defined] # what pickle carries, too
-                if hasattr(wi, name):
-                    setattr(self, name, getattr(wi, name))
 
     def _take_over(self, attributes: dict[str, Any]) -> None:
         """What :meth:`stage_complete` does where nothing has failed, given no more than the attributes of the copy."""
