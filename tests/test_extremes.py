@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 import chain_stages as work
 import pytest
-from pipeline_harness import TEMPLATE, no_low_descriptor_free, pipeline_on, result
+from pipeline_harness import PATIENCE_S, TEMPLATE, no_low_descriptor_free, pipeline_on, result, wait_readable
 from pipeline_stages import Item, chain, process_stage, thread_stage
 
 from atbu.mp_pipeline.item_future import ItemFuture
 from atbu.mp_pipeline.mp_pipeline import PipelineBroken
 from atbu.mp_pipeline.runs import Entry
+from atbu.mp_pipeline.workers import WorkerPool
 
 
 def test_a_program_may_have_a_thousand_files_open() -> None:
@@ -154,6 +155,29 @@ def test_workers_that_came_to_life_with_the_last_descriptors_cost_no_item(capfd:
     assert [item.exceptions for item in items] == [None] * 24
     assert pipeline.was_graceful_shutdown
     assert capfd.readouterr().err == ""
+
+
+def test_a_worker_faster_than_the_report_of_its_start_is_kept_where_that_loses_its_descriptor() -> None:
+    """It has said itself that it is there, and may be at work by then."""
+    pool = WorkerPool(None, (), "faster", ())
+    worker = pool.start([])
+    try:
+        wait_readable(worker.channel.fileno(), "the worker was never ready")
+        ((fields, _),), _ = worker.channel.receive()
+        worker.came_to_life(fields[6], os.pidfd_open(fields[6]))
+        assert pool.template is not None
+        wait_readable(pool.template.fileno(), "the template has not reported")
+        with descriptors_left(0):
+            pool.read_template()
+        assert pool.take_news() == []
+        assert pool.workers == {worker.id: worker}
+        assert worker.refusal is None
+    finally:
+        pool.ask_to_end(worker)
+        assert worker.pidfd is not None
+        wait_readable(worker.pidfd.fileno(), "the worker has not ended")
+        assert pool.bury(worker) == 0
+        pool.close(PATIENCE_S)
 
 
 def exit_at_once() -> None:

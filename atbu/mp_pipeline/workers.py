@@ -275,6 +275,8 @@ class WorkerPool:
             return
         for fd in fds:
             os.close(fd)
+        if kind == "started" and worker is not None and worker.pidfd is not None:
+            return  # it was faster than this report, may be at work, and needs no second descriptor
         if worker is not None:
             worker.refusal = rest[0] if kind == "failed" else "its pidfd was lost on the way (too many open files?)"
             self._news.append((worker, False))
